@@ -1,0 +1,1 @@
+"""One data set a file: what lies on disk -> items with class, caption, group and split."""

@@ -1,0 +1,78 @@
+"""What every generator is: requests in, clips out, the same clip for the same request in any batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from eval.protocol import Protocol
+
+Clip = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ClipRef:
+    """A window of a real video: `frames` frames from decoded frame `start`, `stride` apart (or resampled to `fps`)."""
+
+    item_id: str
+    path: str
+    start: int
+    frames: int
+    stride: int = 1
+    fps: float | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One sample to make. `seed` comes from the run's seed and the id, so that no batch split can change it.
+
+    `source` is a held-out real clip of the same class, if the benchmark has one (controls are made from it).
+    `priming` (T, H, W, 3) are frames that the model is given; the clip it returns starts with them.
+    `frames`, `height`, `width` are what the protocol scores; 0 leaves the size to the generator.
+    """
+
+    id: str
+    index: int
+    prompt: str
+    label: str
+    seed: int
+    frames: int
+    height: int
+    width: int
+    fps: float
+    source: ClipRef | None = None
+    priming: Clip | None = None
+
+
+class Generator(ABC):
+    """Makes clips (T, H, W, 3) uint8 RGB. `describe` is everything that identifies it, hashed into the run's name."""
+
+    name: str
+    title: str
+    deterministic: bool = True
+
+    @abstractmethod
+    def describe(self) -> dict[str, object]:
+        """JSON types only: kind, argument, options, hashes of weights or files."""
+
+    def preflight(self, requests: Sequence[Request], protocol: Protocol) -> None:  # noqa: B027 - most have nothing to check
+        """Look at everything that can be known before the first clip. Raises UserError with one line."""
+
+    @abstractmethod
+    def generate(
+        self, requests: Sequence[Request], progress: Callable[[float], None] | None = None
+    ) -> list[Clip | Rejection]:
+        """One clip a request, in order, or a `Rejection` where it cannot be had. `progress` takes 0..1 of the batch."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why there is no clip for a request, in one line."""
+
+    reason: str

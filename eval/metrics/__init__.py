@@ -1,0 +1,1 @@
+"""One metric a file: a pure function of features, a `torchmetrics.Metric` around it, and a registered `score`."""

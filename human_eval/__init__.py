@@ -1,0 +1,1 @@
+"""People to ratings to statistics: the human study."""

@@ -1,0 +1,1 @@
+"""Records to pages. Reads what a run wrote; never imports torch."""
