@@ -4,6 +4,14 @@ A message says what was expected, what came, where, and how to mend it, in one l
 leaves with `exit_code`; everything else that is raised is a bug of ours and keeps its traceback.
 """
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 class UserError(Exception):
     """Bad usage or bad input. The command prints the message alone and exits with 2."""
@@ -18,3 +26,16 @@ class MissingPrerequisite(UserError):  # noqa: N818 - it names the state, as the
     """Something has to be fetched, installed or plugged in first (weights, data, a device). Exit code 3."""
 
     exit_code = 3
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command gives back to the door when it has done its work.
+
+    `runs` are folders that get a page. `exit_code`: 0 complete, 4 partial, 5 regression. `json`: stdout holds one
+    JSON object and nothing may be added to it.
+    """
+
+    runs: tuple[Path, ...] = ()
+    exit_code: int = 0
+    json: bool = False
