@@ -90,7 +90,7 @@ class Protocol:
 
     `split` names the real videos of the reference set; `heldout` those that controls and floors are drawn from.
     `published` is the setting under which papers printed numbers that may be compared, or "" if none did.
-    `changes` lists what the command line changed; a changed protocol is comparable with nothing published.
+    `playback_fps` is for the eye alone. `changes` lists what the command line changed; a changed protocol is comparable with nothing published.
     """
 
     name: str
@@ -104,6 +104,7 @@ class Protocol:
     heldout: str = ""
     prompts: Literal["class-distribution", "uniform", "one-per-item"] = "class-distribution"
     embedded: bool = False
+    playback_fps: float = 25.0
     published: str = ""
     source: str = ""
     changes: tuple[str, ...] = ()

@@ -37,9 +37,12 @@ class SourceClip(Record):
 
 
 class PlannedSample(Record):
+    """A sample to be made. `caption` is the English text that alignment is scored with; `prompt` what the model reads."""
+
     id: str
     index: int
     prompt: str
+    caption: str = ""
     label: str = ""
     seed: int
     source: SourceClip | None = None

@@ -1,0 +1,280 @@
+"""Detectors over clips: streamed in fixed shards, each written whole, so that nothing finished is computed twice.
+
+Shapes: N clips, T frames, H x W pixels, D features. A shard holds SHARD clips in id order whatever the batch size,
+the workers or the interruptions were, because a network's last bits may depend on what else is in its batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cogvideo.errors import UserError
+from cogvideo.weights import WeightFile, cache_home
+from eval.decoding import DecodePool
+from eval.generators.contract import Clip
+from eval.plan import RealClip
+from eval.protocol import ClipRule, MetricSpec, Preprocess, Protocol, jsonable, short_hash
+from eval.records import whole_file
+from eval.registry import detectors
+from eval.scoring import FeatureSet
+
+if TYPE_CHECKING:
+    from eval.detectors.contract import Detector
+
+SHARD = 16
+FEATURES_VERSION = 1
+Arrays = dict[str, np.ndarray[Any, np.dtype[np.float32]]]
+
+
+@dataclass(frozen=True)
+class Need:
+    """One pass of one detector: what `MetricSpec.feature_key` stands for, with every layer that a metric asks for."""
+
+    key: str
+    detector: str
+    weights: str
+    preprocess: Preprocess
+    options: tuple[tuple[str, Any], ...]
+    layers: tuple[str, ...]
+
+
+def needs_of(protocol: Protocol) -> list[Need]:
+    """The distinct passes of a protocol; metrics on the same network and pixels share one."""
+    grouped: dict[str, list[MetricSpec]] = {}
+    for spec in protocol.metrics:
+        if spec.detector:
+            grouped.setdefault(spec.feature_key, []).append(spec)
+    needs = []
+    for key, specs in grouped.items():
+        first = specs[0]
+        assert first.preprocess is not None, f"{first.id} names a detector and no preprocessing"
+        layers = tuple(sorted({spec.layer for spec in specs}))
+        needs.append(Need(key, first.detector, first.weights, first.preprocess, first.detector_options, layers))
+    return needs
+
+
+class Extractor:
+    """All detectors of a protocol on one device; loaded when the first clip comes.
+
+    `files` maps each weight name to its file (the preprocessing's mean clip too). `device` and `dtype` as torch
+    names them; `backend` "eager" or "inductor".
+    """
+
+    def __init__(
+        self,
+        needs: Sequence[Need],
+        rule: ClipRule,
+        files: Mapping[str, WeightFile],
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        backend: str = "eager",
+    ) -> None:
+        self.needs = list(needs)
+        self.rule = rule
+        self.files = files
+        self.device = device
+        self.dtype = dtype
+        self.backend = backend
+        self._loaded: dict[str, Detector] = {}
+
+    def detector(self, need: Need) -> Detector:
+        """The network of a need, loaded once. Raises UserError if its weights do not fit."""
+        if need.key not in self._loaded:
+            load = detectors.get(need.detector).make
+            file = self.files.get(need.weights)
+            self._loaded[need.key] = load(
+                file.path if file else None,
+                device=self.device,
+                dtype=self.dtype,
+                backend=self.backend,
+                options=dict(need.options),
+            )
+        return self._loaded[need.key]
+
+    def check(self) -> None:
+        """Load every network and hold its layers and least length against the protocol, before any work is done."""
+        for need in self.needs:
+            network = self.detector(need)
+            missing = [layer for layer in need.layers if layer not in network.layers]
+            if missing:
+                raise UserError(
+                    f"detector {need.detector} has no layer {missing[0]!r}; it has {', '.join(network.layers)}"
+                )
+            if self.rule.frames < network.min_frames:
+                raise UserError(
+                    f"detector {need.detector} needs clips of at least {network.min_frames} frames,"
+                    f" the protocol has {self.rule.frames}; choose a protocol with longer clips"
+                )
+
+    def __call__(self, clips: Sequence[Clip], ids: Sequence[str], needs: Sequence[Need]) -> Arrays:
+        """Features of at most SHARD clips, as "key:layer" -> (n, ...) float32. Raises UserError on a NaN."""
+        import torch
+
+        from eval.preprocess import apply, to_protocol_size
+
+        sized = [to_protocol_size(clip, self.rule) for clip in clips]
+        paths = {name: file.path for name, file in self.files.items()}
+        found: Arrays = {}
+        for need in needs:
+            network = self.detector(need)
+            rows: dict[str, list[np.ndarray[Any, np.dtype[np.float32]]]] = {layer: [] for layer in need.layers}
+            for at in range(0, len(sized), network.chunk):
+                prepared = [apply(clip, need.preprocess, files=paths) for clip in sized[at : at + network.chunk]]
+                batch = torch.stack(prepared + [torch.zeros_like(prepared[0])] * (network.chunk - len(prepared)))
+                with torch.inference_mode():
+                    layers = network(batch.to(self.device))
+                for layer in need.layers:
+                    rows[layer].append(layers[layer][: len(prepared)].float().cpu().numpy())
+            for layer in need.layers:
+                values = np.concatenate(rows[layer])
+                _refuse_non_finite(values, ids, need, layer)
+                found[f"{need.key}:{layer}"] = values
+        return found
+
+    def encode_text(self, need: Need, captions: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Embeddings (N, D) of captions, each computed once, in one order whatever the samples were."""
+        import torch
+
+        unique = sorted(set(captions))
+        with torch.inference_mode():
+            encoded = self.detector(need).encode_text(unique).float().cpu().numpy()
+        row = {caption: index for index, caption in enumerate(unique)}
+        return np.asarray(encoded[[row[caption] for caption in captions]], dtype=np.float32)
+
+
+class ShardFolder:
+    """Feature shards on disk: `00000.npz`, ... each with its ids; a shard exists whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def file(self, number: int) -> Path:
+        return self.path / f"{number:05d}.npz"
+
+    def write(self, number: int, ids: Sequence[str], arrays: Arrays) -> None:
+        with whole_file(self.file(number)) as temporary, temporary.open("wb") as file:
+            np.savez(file, ids=np.array(ids, dtype=np.str_), **arrays)  # type: ignore[arg-type]
+
+    def ids(self, number: int) -> list[str] | None:
+        """Ids of a finished shard, or None. A damaged one is taken away, to be made again."""
+        path = self.file(number)
+        if not path.exists():
+            return None
+        try:
+            with np.load(path) as stored:
+                return [str(name) for name in stored["ids"]]
+        except (OSError, ValueError, KeyError, EOFError):
+            path.unlink()
+            return None
+
+    def load(self, name: str) -> tuple[list[str], np.ndarray[Any, np.dtype[np.float32]]]:
+        """All ids and the values of "key:layer" in shard order. Raises UserError if there is none."""
+        ids: list[str] = []
+        values = []
+        for path in sorted(self.path.glob("[0-9]*.npz")):
+            with np.load(path) as stored:
+                if name not in stored:
+                    known = ", ".join(n for n in stored if n != "ids")
+                    raise UserError(f"{path} has no features {name}; it has {known}")
+                ids += [str(i) for i in stored["ids"]]
+                values.append(stored[name])
+        if not values:
+            raise UserError(f"no features in {self.path}; run the benchmark again to make them")
+        return ids, np.concatenate(values)
+
+
+def load_features(run: Path, key: str, layer: str) -> FeatureSet:
+    """Features of a run's finished samples in id order; `key` is `MetricSpec.feature_key`. Raises UserError."""
+    from eval.records import read_samples
+
+    ids, values = ShardFolder(run / "features").load(f"{key}:{layer}")
+    samples = read_samples(run)
+    labels = tuple(samples[i].label for i in ids)
+    return FeatureSet(tuple(ids), tuple(ids), labels, values)
+
+
+class RealFeatures:
+    """Features of real clips, kept in the cache by everything that they depend on, and finished shard by shard."""
+
+    def __init__(self, extractor: Extractor, pool: DecodePool) -> None:
+        self.extractor = extractor
+        self.pool = pool
+
+    def compute(self, clips: Sequence[RealClip], advance: Callable[[int], None]) -> None:
+        """See that every shard of every need exists; `advance` takes the number of clips that are done."""
+        folders = {need.key: self._folder(need, clips) for need in self.extractor.needs}
+        shards = [clips[at : at + SHARD] for at in range(0, len(clips), SHARD)]
+        todo: list[tuple[int, Sequence[RealClip], list[Need]]] = []
+        for number, shard in enumerate(shards):
+            ids = [clip.id for clip in shard]
+            missing = [need for need in self.extractor.needs if folders[need.key].ids(number) != ids]
+            if missing:
+                todo.append((number, shard, missing))
+            else:
+                advance(len(shard))
+        decoded = self.pool.clips(clip.ref for _, shard, _ in todo for clip in shard)
+        for number, shard, missing in todo:
+            frames = [next(decoded) for _ in shard]
+            ids = [clip.id for clip in shard]
+            arrays = self.extractor(frames, ids, missing)
+            for need in missing:
+                own = {name: values for name, values in arrays.items() if name.startswith(f"{need.key}:")}
+                folders[need.key].write(number, ids, own)
+            advance(len(shard))
+
+    def load(self, clips: Sequence[RealClip], need: Need, layer: str) -> FeatureSet:
+        ids, values = self._folder(need, clips).load(f"{need.key}:{layer}")
+        groups = tuple(clip.group for clip in clips)
+        return FeatureSet(tuple(ids), groups, tuple(clip.label for clip in clips), values)
+
+    def _folder(self, need: Need, clips: Sequence[RealClip]) -> ShardFolder:
+        """A folder named by all that the values depend on: clips with file sizes, pixels, network, device."""
+        file = self.extractor.files.get(need.weights)
+        extra = self.extractor.files.get(need.preprocess.subtract)
+        sizes: dict[str, int] = {}
+        described = hashlib.sha256()
+        for clip in clips:
+            size = sizes.setdefault(clip.ref.path, -1)
+            if size < 0:
+                size = sizes[clip.ref.path] = Path(clip.ref.path).stat().st_size
+            described.update(json.dumps([clip.id, clip.ref.frames, clip.ref.stride, clip.ref.fps, size]).encode())
+        rest = {
+            "version": FEATURES_VERSION,
+            "detector": need.detector,
+            "weights": file.sha256 if file else "",
+            "subtract": extra.sha256 if extra else "",
+            "options": need.options,
+            "layers": need.layers,
+            "preprocess": jsonable(need.preprocess),
+            "rule": jsonable(self.extractor.rule),
+            "device": self.extractor.device.split(":")[0],
+            "dtype": self.extractor.dtype,
+            "backend": self.extractor.backend,
+        }
+        return ShardFolder(cache_home() / "features" / short_hash([rest, described.hexdigest()], 32))
+
+
+def chunks_of(ids: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
+    """(shard number, ids) of planned samples: fixed by the plan alone."""
+    for number, at in enumerate(range(0, len(ids), SHARD)):
+        yield number, ids[at : at + SHARD]
+
+
+def _refuse_non_finite(
+    values: np.ndarray[Any, np.dtype[np.float32]], ids: Sequence[str], need: Need, layer: str
+) -> None:
+    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if not finite.all():
+        bad = [name for name, good in zip(ids, finite, strict=True) if not good]
+        raise UserError(
+            f"features {layer} of {need.detector} are not finite for {len(bad)} of {len(ids)} clips, first {bad[0]};"
+            f" check the weights {need.weights} with `cogeval weights verify {need.weights}` and use --dtype float32"
+        )

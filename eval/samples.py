@@ -1,0 +1,177 @@
+"""Samples of one run: made, audited, kept, and turned into features, so that a kill loses only what is in flight.
+
+A sample is finished when its line is in `samples.jsonl`; its exact frames wait in `spool/` until the shard of
+features that it belongs to is on the disk. The MP4 in `samples/` is for the eye and never scored.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cogvideo.errors import UserError
+from cogvideo.video import write_video
+from eval.audit import audit_clip
+from eval.decoding import read_ref
+from eval.features import SHARD, Extractor, ShardFolder
+from eval.generators.contract import Clip, Generator, Rejection, Request
+from eval.protocol import Protocol
+from eval.records import SampleLine, append_lines, read_samples, whole_file
+
+Notify = Callable[[str, int], None]
+
+
+class SampleStore:
+    """Makes what is missing of a run folder and gives back every line in id order."""
+
+    def __init__(
+        self,
+        run: Path,
+        generator: Generator,
+        requests: Sequence[Request],
+        protocol: Protocol,
+        extractor: Extractor,
+        *,
+        batch_size: int,
+        keep_videos: bool = True,
+    ) -> None:
+        self.run = run
+        self.generator = generator
+        self.requests = list(requests)
+        self.protocol = protocol
+        self.extractor = extractor
+        self.batch_size = batch_size
+        self.keep_videos = keep_videos
+        self.shards = ShardFolder(run / "features")
+        self.lines: dict[str, SampleLine] = {}
+        self._seen: dict[str, str] = {}
+
+    def complete(self, notify: Notify) -> list[SampleLine]:
+        """Everything that is still to do. `notify(stage, n)` counts samples through generate, audit and features."""
+        self.lines = read_samples(self.run)
+        shards = [self.requests[at : at + SHARD] for at in range(0, len(self.requests), SHARD)]
+        next_shard = 0
+        for batch in self._batches():
+            for line in self._make(batch):
+                self.lines[line.id] = line
+                notify("generate", 1)
+                notify("audit", 1)
+            while next_shard < len(shards) and all(request.id in self.lines for request in shards[next_shard]):
+                self._features(next_shard, shards[next_shard])
+                notify("features", len(shards[next_shard]))
+                next_shard += 1
+        shutil.rmtree(self.run / "spool", ignore_errors=True)
+        return [self.lines[request.id] for request in self.requests]
+
+    def _batches(self) -> Iterator[list[Request]]:
+        """Unfinished requests in order, `batch_size` at a time; finished ones in between pass by as empty batches."""
+        waiting: list[Request] = []
+        for request in self.requests:
+            line = self.lines.get(request.id)
+            if line is None:
+                waiting.append(request)
+            elif line.ok:
+                self._seen.setdefault(line.frames_sha256, line.id)
+            if len(waiting) == self.batch_size:
+                yield waiting
+                waiting = []
+        yield waiting
+
+    def _make(self, batch: Sequence[Request]) -> list[SampleLine]:
+        if not batch:
+            return []
+        began = time.perf_counter()
+        primed = [self._prime(request) for request in batch]
+        clips = self.generator.generate(primed)
+        if len(clips) != len(batch):
+            raise RuntimeError(f"generator {self.generator.name} gave {len(clips)} clips for {len(batch)} requests")
+        seconds = (time.perf_counter() - began) / len(batch)
+        lines = [self._audit(request, clip, seconds) for request, clip in zip(primed, clips, strict=True)]
+        append_lines(self.run / "samples.jsonl", lines)
+        return lines
+
+    def _prime(self, request: Request) -> Request:
+        given = self.protocol.clip.given
+        if not given or request.source is None:
+            return request
+        from eval.preprocess import to_protocol_size
+
+        real = to_protocol_size(read_ref(request.source), self.protocol.clip)
+        return replace(request, priming=real[:given])
+
+    def _audit(self, request: Request, clip: Clip | Rejection, seconds: float) -> SampleLine:
+        line = SampleLine(
+            id=request.id,
+            index=request.index,
+            prompt=request.prompt,
+            label=request.label,
+            seed=request.seed,
+            ok=False,
+            seconds=round(seconds, 6),
+        )
+        if isinstance(clip, Rejection):
+            return line.model_copy(update={"reason": clip.reason})
+        if request.priming is not None and len(clip) == self.protocol.clip.frames:
+            clip = self._with_given_frames(clip, request.priming)
+        verdict = audit_clip(clip, frames=self.protocol.clip.frames, seen=self._seen)
+        if not verdict.ok:
+            return line.model_copy(update={"reason": verdict.reason, "frames_sha256": verdict.sha256})
+        self._seen.setdefault(verdict.sha256, request.id)
+        with whole_file(self._spooled(request.id)) as temporary, temporary.open("wb") as file:
+            np.save(file, clip)
+        name = ""
+        if self.keep_videos:
+            name = f"samples/{request.id}.mp4"
+            (self.run / "samples").mkdir(exist_ok=True)
+            write_video(self.run / name, clip, fps=request.fps)
+        return line.model_copy(
+            update={
+                "ok": True,
+                "file": name,
+                "frames_sha256": verdict.sha256,
+                "warnings": list(verdict.warnings),
+            }
+        )
+
+    def _with_given_frames(self, clip: Clip, priming: Clip) -> Clip:
+        """All frames are scored, and the given ones are the real ones, whatever a codec or a model made of them."""
+        from eval.preprocess import to_protocol_size
+
+        whole = np.array(to_protocol_size(clip, self.protocol.clip))
+        whole[: len(priming)] = priming
+        return whole
+
+    def _features(self, number: int, shard: Sequence[Request]) -> None:
+        good = [request for request in shard if self.lines[request.id].ok]
+        ids = [request.id for request in good]
+        if good and self.shards.ids(number) != ids:
+            clips = [self._frames_again(request) for request in good]
+            self.shards.write(number, ids, self.extractor(clips, ids, self.extractor.needs))
+        for request in good:
+            self._spooled(request.id).unlink(missing_ok=True)
+
+    def _frames_again(self, request: Request) -> Clip:
+        """The exact frames of a finished sample: from the spool, or made again and checked against their hash."""
+        try:
+            clip: Clip = np.load(self._spooled(request.id))
+        except (OSError, ValueError, EOFError):
+            primed = self._prime(request)
+            made = self.generator.generate([primed])[0]
+            if isinstance(made, Rejection):
+                raise UserError(f"sample {request.id} cannot be made again: {made.reason}") from None
+            clip = self._with_given_frames(made, primed.priming) if primed.priming is not None else made
+        verdict = audit_clip(clip, frames=self.protocol.clip.frames, seen={})
+        if verdict.sha256 != self.lines[request.id].frames_sha256:
+            raise UserError(
+                f"sample {request.id} in {self.run} is not the one that was finished before (its frames changed);"
+                " the generator or its files changed: run with --on-existing redo"
+            )
+        return clip
+
+    def _spooled(self, sample_id: str) -> Path:
+        return self.run / "spool" / f"{sample_id}.npy"
