@@ -1,0 +1,34 @@
+"""What every test stands on: its own cache folder, no settings of the person who runs it, the installed package."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+OURS = {"COGEVAL_HOME", "COGEVAL_REFERENCE_DIR", "COGEVAL_TEST_INSTALLED"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before anything is imported, and before workers start, so that they inherit it."""
+    for name in [name for name in os.environ if name.startswith("COGEVAL_") and name not in OURS]:
+        del os.environ[name]
+    if "COGEVAL_HOME" not in os.environ:
+        home = tempfile.mkdtemp(prefix="cogeval-tests-")
+        os.environ["COGEVAL_HOME"] = home
+        config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    if os.environ.get("COGEVAL_TEST_INSTALLED"):
+        found = importlib.util.find_spec("cogeval")
+        if found is None or found.origin is None or Path(found.origin).parent == REPOSITORY:
+            raise pytest.UsageError("COGEVAL_TEST_INSTALLED is set, but Python finds the checkout and not the wheel")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout: documentation, settings and sources, even when the wheel is what is tested."""
+    return REPOSITORY
