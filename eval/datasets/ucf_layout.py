@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import NamedTuple
 
 from cogvideo.errors import MissingPrerequisite, UserError
 from eval.datasets.items import DataSet, Item
 from eval.datasets.text_lines import read_lines
-from eval.datasets.video_files import FoundVideo, folder_listing, require_folder, scan_videos, why_broken
+from eval.datasets.video_files import FoundVideo, folder_listing, require_folder, scan_videos, stem_of, why_broken
 from eval.registry import did_you_mean
 
 LISTS_FOLDER = "ucfTrainTestlist"
@@ -23,12 +23,12 @@ _CLASS_LINE = re.compile(r"(?P<number>\d+)\s+(?P<name>\S.*)")
 _STEM = re.compile(r"v_(?P<name>.+)_g(?P<group>\d+)_c\d+", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class ListLine:
+class ListLine(NamedTuple):
     """One clip as a split list names it. `label` is the official class name, `id` is `Class/file.avi`."""
 
     id: str
     label: str
+    group: str
     split: str
     where: str
 
@@ -137,9 +137,8 @@ def _read_split(folder: Path, split: int, classes: Sequence[str]) -> list[ListLi
             line = _parse(text, f"{path} line {number}", kind, numbers)
             if line.id in seen:
                 raise UserError(f"{line.where}: {line.id} was already listed in {seen[line.id].where}")
-            group = _group_of(line.id, line.label)
-            if groups.setdefault(group, kind) != kind:
-                raise UserError(f"{line.where}: group {group} is on both sides of the split (cut from one video)")
+            if groups.setdefault(line.group, kind) != kind:
+                raise UserError(f"{line.where}: group {line.group} is on both sides of the split (cut from one video)")
             seen[line.id] = line
             listed.append(line)
     if not listed:
@@ -159,12 +158,10 @@ def _parse(text: str, where: str, split: str, numbers: Mapping[str, int]) -> Lis
         raise UserError(
             f"{where}: expected label {numbers[label]} for class {label} (labels count from 1), got {match['label']!r}"
         )
-    return ListLine(f"{label}/{match['file']}", label, split, where)
-
-
-def _group_of(clip_id: str, label: str) -> str:
-    match = _STEM.fullmatch(PurePosixPath(clip_id).stem)
-    return f"{label}/g{int(match['group']):02d}" if match else clip_id
+    clip_id = f"{label}/{match['file']}"
+    cut = _STEM.fullmatch(stem_of(clip_id))
+    group = f"{label}/g{int(cut['group']):02d}" if cut else clip_id
+    return ListLine(clip_id, label, group, split, where)
 
 
 def _find_videos(root: Path, classes: Sequence[str], name: str) -> tuple[Path, str, list[FoundVideo]]:
@@ -226,22 +223,22 @@ def _match(
     broken: list[tuple[str, str]] = []
     other_suffix = 0
     for line in listed:
-        listed_name = PurePosixPath(line.id)
-        here = by_key.pop((line.label, listed_name.stem.casefold()), None)
+        here = by_key.pop((line.label, stem_of(line.id).casefold()), None)
         if here is None:
             missing.append(line.id)
             continue
         # The released container first; a converted copy counts only where the original is not there.
-        here.sort(key=lambda video: (not video.relative.lower().endswith(listed_name.suffix.lower()), video.relative))
-        extra += [video.relative for video in here[1:]]
+        suffix = line.id[line.id.rindex(".") :].lower()
+        if len(here) > 1:
+            here.sort(key=lambda video: (not video.relative.lower().endswith(suffix), video.relative))
+            extra += [video.relative for video in here[1:]]
         reason = why_broken(here[0].n_bytes)
         if reason:
             broken.append((line.id, reason))
             continue
-        other_suffix += not here[0].relative.lower().endswith(listed_name.suffix.lower())
+        other_suffix += not here[0].relative.lower().endswith(suffix)
         caption = phrases.get(line.label, line.label)
-        group = _group_of(line.id, line.label)
-        items.append(Item(line.id, Path(here[0].path), line.label, caption, group, line.split))
+        items.append(Item(line.id, Path(here[0].path), line.label, caption, line.group, line.split))
     extra += [video.relative for left in by_key.values() for video in left]
 
     notes = [f"split {split} of the official lists", f"{form} form in {videos.name}"]
