@@ -18,21 +18,24 @@ class Preprocess:
     """How the pixels of a uint8 clip become the input of one detector; `eval.preprocess.apply` is the only reader.
 
     `size` is (height, width) in pixels. `geometry`: "stretch" ignores the aspect ratio; "short-side-crop" brings the
-    shorter side to `size` (the other side rounded up) and takes the centre; "none" leaves the size as it is.
+    shorter side to `size` and takes the centre; "none" leaves the size as it is. `fit` settles the odd pixel of that:
+    "ceil" rounds the longer side up and the margin down, "torchvision" the longer side down and the margin to even.
     `grid`: where output pixels sample the input: "half-pixel" (torch, align_corners=False), "legacy" (TF1:
     source = target * scale), "align-corners". `rounding` applies after the resize, on the 0..255 scale.
-    `scale` is the final range before `mean` and `std`; `subtract` names a weight file that holds a mean clip.
+    `scale` is the final range before `mean` and `std`, "signed-128" being (x - 128) / 128; `subtract` names a weight
+    file that holds a mean clip, taken off after the scale.
     """
 
     name: str
     size: tuple[int, int] | None = None
     geometry: Literal["none", "stretch", "short-side-crop"] = "stretch"
+    fit: Literal["ceil", "torchvision"] = "ceil"
     kernel: Literal["bilinear", "bicubic"] = "bilinear"
     grid: Literal["half-pixel", "legacy", "align-corners"] = "half-pixel"
     antialias: bool = False
     backend: Literal["torch", "pil"] = "torch"
     rounding: Literal["none", "nearest"] = "none"
-    scale: Literal["minus-one-one", "zero-one", "zero-255", "c3d-128"] = "minus-one-one"
+    scale: Literal["minus-one-one", "zero-one", "zero-255", "signed-128"] = "minus-one-one"
     channels: Literal["rgb", "bgr"] = "rgb"
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
