@@ -43,9 +43,10 @@ def arrows(name: str, source: str, known: set[str] | None = None) -> Iterator[st
             for alias in node.names:
                 full = f"{start}.{alias.name}"
                 yield full if full in known else start
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value:
-            if node.value in known:
-                yield node.value
+        elif (
+            isinstance(node, ast.Constant) and isinstance(node.value, str) and "." in node.value and node.value in known
+        ):
+            yield node.value
 
 
 def within(name: str, places: tuple[str, ...]) -> bool:
@@ -87,12 +88,12 @@ def test_no_arrow_runs_upwards(name: str) -> None:
     assert [target for target in sorted(targets) if not allowed(name, target)] == []
 
 
-@pytest.mark.parametrize(
-    "name", sorted(name for name in MODULES if name.startswith("reports") or within(name, GROUND + READ_BY_ALL))
-)
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if within(name, ("reports", *GROUND, *READ_BY_ALL))))
 def test_ground_floor_and_reports_know_no_torch(name: str) -> None:
+    """Not even inside a function, save one: weights that open_clip knows the address of are fetched by open_clip."""
     targets = arrows(name, MODULES[name].read_text())
-    assert [target for target in targets if within(target, HEAVY)] == []
+    spared = {"open_clip"} if within(name, ("cogvideo.weights",)) else set()
+    assert [target for target in targets if within(target, HEAVY) and target not in spared] == []
 
 
 def all_python() -> list[Path]:
@@ -144,15 +145,13 @@ def test_the_floors_are_those_of_the_plan(source: str, target: str, verdict: boo
 
 
 def test_arrows_are_seen_wherever_they_hide() -> None:
-    source = "\n".join(
-        (
-            "from eval import runner",
-            "from . import model",
-            "from .errors import UserError",
-            "def later():",
-            "    import reports.site",
-            "    import_module('human_eval.app')",
-        )
-    )
+    source = """
+from eval import runner
+from . import model
+from .errors import UserError
+def later():
+    import reports.site
+    import_module('human_eval.app')
+"""
     known = {"eval.runner", "cogvideo.model", "cogvideo.errors", "reports.site", "human_eval.app"}
     assert set(arrows("cogvideo.video", source, known)) == known
