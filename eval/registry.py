@@ -124,6 +124,7 @@ generators: Registry[Callable[..., Any]] = Registry(
         "real": "eval.generators.reference",
         "frozen": "eval.generators.reference",
         "shuffled": "eval.generators.reference",
+        "reversed": "eval.generators.reference",
         "noise": "eval.generators.reference",
     },
 )

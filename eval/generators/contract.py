@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,19 +50,41 @@ class Request:
     priming: Clip | None = None
 
 
+@dataclass(frozen=True)
+class GeneratorContext:
+    """Where and how a generator may work. `workers` never changes a clip; `device` and `dtype` may in the last bit."""
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    workers: int = 1
+    seed: int = 0
+
+
 class Generator(ABC):
-    """Makes clips (T, H, W, 3) uint8 RGB. `describe` is everything that identifies it, hashed into the run's name."""
+    """Makes clips (T, H, W, 3) uint8 RGB. `describe` is everything that identifies it, hashed into the run's name.
+
+    `notes` are facts found by `preflight` that the result must carry. `origins` maps a request's id to what its clip
+    was read from ({"file": ..., "sha256": ...}); it is filled by `generate`, for generators that read files.
+    """
 
     name: str
     title: str
     deterministic: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def origins(self) -> Mapping[str, Mapping[str, str]]:
+        return {}
 
     @abstractmethod
     def describe(self) -> dict[str, object]:
         """JSON types only: kind, argument, options, hashes of weights or files."""
 
     def preflight(self, requests: Sequence[Request], protocol: Protocol) -> None:  # noqa: B027 - most have nothing to check
-        """Look at everything that can be known before the first clip. Raises UserError with one line."""
+        """Look at everything that can be known before the first clip. Raises UserError with one line.
+
+        `requests` is the whole plan, also when a run resumes: a generator may deal its videos out by it.
+        """
 
     @abstractmethod
     def generate(
