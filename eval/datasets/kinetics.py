@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections import Counter
@@ -14,7 +12,7 @@ from pathlib import Path
 
 from cogvideo.errors import MissingPrerequisite, UserError
 from eval.datasets.items import DataSet, Item
-from eval.datasets.text_lines import read_text
+from eval.datasets.text_lines import csv_records
 from eval.datasets.video_files import (
     FoundVideo,
     folder_listing,
@@ -33,7 +31,6 @@ _SPLITS = {
 }  # fmt: skip
 # The id may begin with '-' and hold '_', so the two times are taken off the right end.
 _TIMED = re.compile(r"(?P<id>.+)_(?P<start>\d+)_(?P<end>\d+)")
-_SHOWN = 60  # characters of a bad row in a message
 
 
 Clip = tuple[str, int, int]
@@ -153,38 +150,23 @@ def _read_rows(files: Sequence[Path], wanted: frozenset[str]) -> tuple[list[Row]
 
 
 def _rows_of(path: Path) -> Iterable[Row]:
-    reader = csv.reader(io.StringIO(read_text(path)), strict=True)
-    try:
-        columns = {name.strip().lower(): index for index, name in enumerate(next(reader, []))}
-        lacking = [c for c in ("youtube_id", "time_start", "time_end") if c not in columns]
-        if lacking:
-            raise UserError(
-                f"{path} line 1: expected the columns label,youtube_id,time_start,time_end,split; "
-                f"{', '.join(lacking)} not among {', '.join(columns) or 'nothing'}"
-            )
-        label_at, split_at = columns.get("label"), columns.get("split")
-        by_name = _split_in_name(path.stem)
-        id_at, start_at, end_at = columns["youtube_id"], columns["time_start"], columns["time_end"]
-        for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(columns):
-                shown = ",".join(cells)[:_SHOWN]
-                raise UserError(
-                    f"{path} line {reader.line_num}: expected {len(columns)} columns, got {len(cells)}: {shown!r} "
-                    "(a label with a comma must be quoted)"
-                )
-            times = (_seconds(cells[start_at]), _seconds(cells[end_at]))
-            if not cells[id_at] or times[0] is None or times[1] is None:
-                shown = ",".join(cells)[:_SHOWN]
-                raise UserError(
-                    f"{path} line {reader.line_num}: expected an id and two times in seconds, got {shown!r}"
-                )
-            label = cells[label_at].strip() if label_at is not None else ""
-            named = cells[split_at].strip().lower() if split_at is not None else by_name
-            yield Row(cells[id_at], times[0], times[1], label, _SPLITS.get(named, named))
-    except csv.Error as error:
-        raise UserError(f"{path} line {reader.line_num}: not a line of a CSV file ({error})") from None
+    by_name = _split_in_name(path.stem)
+    for line, cells in csv_records(path, _require_columns):
+        start, end = _seconds(cells["time_start"]), _seconds(cells["time_end"])
+        if not cells["youtube_id"] or start is None or end is None:
+            shown = ",".join(cells.values())[:60]
+            raise UserError(f"{path} line {line}: expected an id and two times in seconds, got {shown!r}")
+        named = cells.get("split", by_name).strip().lower()
+        yield Row(cells["youtube_id"], start, end, cells.get("label", "").strip(), _SPLITS.get(named, named))
+
+
+def _require_columns(path: Path, columns: list[str]) -> None:
+    lacking = [name for name in ("youtube_id", "time_start", "time_end") if name not in columns]
+    if lacking:
+        raise UserError(
+            f"{path} line 1: expected the columns label,youtube_id,time_start,time_end,split; "
+            f"{', '.join(lacking)} not among {', '.join(columns) or 'nothing'}"
+        )
 
 
 def _seconds(cell: str) -> int | None:

@@ -5,9 +5,7 @@ MSR-VTT is run this way: several captions a video, of which one is drawn by the 
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +13,11 @@ from typing import Any
 
 from cogvideo.errors import UserError
 from eval.datasets.items import DataSet, Item
-from eval.datasets.text_lines import read_lines, read_text
+from eval.datasets.text_lines import Record, csv_records, json_records, read_lines
 from eval.datasets.video_files import why_broken
 from eval.registry import datasets, did_you_mean
 
 FIELDS = ("prompt", "id", "label", "video", "captions")
-# A record of the file: (line number, the cells that were given as text or a list of captions).
-Record = tuple[int, dict[str, Any]]
 
 
 @datasets.register("prompts", "a file of prompts, with or without reference videos", form=".txt, .csv, .tsv, .jsonl")
@@ -80,9 +76,9 @@ def draw_caption(item_id: str, n_captions: int, seed: int) -> int:
 def _records(path: Path, skipped: list[int]) -> Iterator[Record]:
     suffix = path.suffix.lower()
     if suffix in {".csv", ".tsv"}:
-        return _csv_records(path, "\t" if suffix == ".tsv" else ",")
+        return csv_records(path, _require_prompt_column)
     if suffix in {".jsonl", ".ndjson"}:
-        return _json_records(path)
+        return json_records(path)
     if suffix in {".txt", ".text", ".prompts", ""}:
         return _text_records(path, skipped)
     raise UserError(f"{path}: expected a file of prompts in .txt, .csv, .tsv or .jsonl, got {suffix}")
@@ -98,50 +94,14 @@ def _text_records(path: Path, skipped: list[int]) -> Iterator[Record]:
         skipped.pop()  # what follows the last line end is no line
 
 
-def _csv_records(path: Path, delimiter: str) -> Iterator[Record]:
-    reader = csv.reader(io.StringIO(read_text(path)), delimiter=delimiter, strict=True)
-    try:
-        columns = [name.strip().lower() for name in next(reader, [])]
-        _require_prompt_column(path, columns)
-        before = reader.line_num
-        for cells in reader:
-            line, before = before + 1, reader.line_num
-            if not cells:
-                continue
-            if len(cells) != len(columns):
-                raise UserError(
-                    f"{path} line {line}: expected {len(columns)} columns ({', '.join(columns)}), got {len(cells)} "
-                    "(a prompt with a comma must be quoted)"
-                )
-            yield line, dict(zip(columns, cells, strict=True))
-    except csv.Error as error:
-        raise UserError(f"{path} line {reader.line_num}: not a line of a CSV file ({error})") from None
-
-
 def _require_prompt_column(path: Path, columns: list[str]) -> None:
     if "prompt" in columns or "captions" in columns:
-        repeated = [name for name in FIELDS if columns.count(name) > 1]
-        if repeated:
-            raise UserError(f"{path} line 1: column {repeated[0]!r} stands there twice")
         return
     near = [hint for name in columns if (hint := did_you_mean(name, list(FIELDS))).startswith("; did you mean")]
     raise UserError(
         f"{path} line 1: expected a column 'prompt' (or 'captions'), got {', '.join(columns) or 'an empty file'}"
         f"{near[0] if near else ''}"
     )
-
-
-def _json_records(path: Path) -> Iterator[Record]:
-    for line, text in enumerate(read_lines(path), 1):
-        if not text:
-            continue
-        try:
-            record = json.loads(text)
-        except ValueError as error:
-            raise UserError(f"{path} line {line}: not JSON ({error})") from None
-        if not isinstance(record, dict):
-            raise UserError(f"{path} line {line}: expected an object such as {{'prompt': '...'}}, got {text[:60]!r}")
-        yield line, record
 
 
 def _item(path: Path, line: int, record: dict[str, Any], seed: int) -> tuple[Item, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -88,7 +89,8 @@ def why_broken(n_bytes: int) -> str:
 
 def plain(text: str) -> str:
     """A name reduced to what tells names apart: case, blanks and punctuation are dropped."""
-    return "".join(letter for letter in text.casefold() if letter.isalnum())
+    composed = unicodedata.normalize("NFC", text)  # macOS writes file names decomposed
+    return "".join(letter for letter in composed.casefold() if letter.isalnum())
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
