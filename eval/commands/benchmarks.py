@@ -1,0 +1,230 @@
+"""`cogeval ucf101`, `kinetics600` and `prompts`: flags -> settings -> runs -> tables.
+
+Heavy modules are imported when a command runs, not when its help is shown.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cogvideo.errors import Finished, MissingPrerequisite, UserError
+from eval.commands.options import benchmark_options
+
+if TYPE_CHECKING:
+    from eval.datasets.items import DataSet
+    from eval.protocol import Protocol
+    from eval.records import Choice
+    from eval.runner import Outcome, Settings
+
+CONTROLS = ("real", "shuffled", "frozen", "noise")
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), help="UCF-101's folder. Default: the embedded data set.")
+@click.option("--lists", type=click.Path(path_type=Path), help="Folder of the split lists, if not inside or beside.")
+@click.option("--official-split", type=click.IntRange(1, 3), default=1, show_default=True, help="Which official lists.")
+@benchmark_options
+def ucf101(data: Path | None, lists: Path | None, official_split: int, **flags: Any) -> Finished:
+    """FVD, IS, FID and text alignment on UCF-101; on embedded data if no --data is given."""
+    return _run("ucf101", "UCF-101", data, {"split": official_split, "lists": lists}, **flags)
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of the clips. Default: the embedded data set.")
+@click.option("--annotations", type=click.Path(path_type=Path), help="Annotation CSV, if not in the folder.")
+@benchmark_options
+def kinetics600(data: Path | None, annotations: Path | None, **flags: Any) -> Finished:
+    """Frame prediction on Kinetics-600: 5 frames given, 16 scored."""
+    return _run("kinetics600", "Kinetics-600", data, {"annotations": annotations}, **flags)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@benchmark_options
+def prompts(file: Path | None, **flags: Any) -> Finished:
+    """Text alignment on a FILE of prompts (text, CSV or JSONL), with distances if it names reference videos."""
+    return _run("prompts", "prompts", file, {"seed": 0}, **flags)
+
+
+def _run(benchmark: str, title: str, data: Path | None, options: dict[str, Any], **flags: Any) -> Finished:
+    from eval.runner import run_benchmark
+    from eval.terminal import Stages
+
+    if flags["offline"]:
+        import os
+
+        os.environ["COGEVAL_OFFLINE"] = "1"
+    settings = _settings(benchmark, title, data, options, flags)
+    with Stages(quiet=flags["quiet"]) as stages:
+        outcomes = run_benchmark(settings, stages)
+    return _answer(settings, outcomes, as_json=flags["as_json"])
+
+
+def _settings(
+    benchmark: str, title: str, data: Path | None, options: dict[str, Any], flags: dict[str, Any]
+) -> Settings:
+    from eval.protocols import DEFAULTS, get_protocol
+    from eval.records import Choice
+    from eval.runner import Settings
+
+    is_embedded = data is None
+    name = flags["protocol_name"] or DEFAULTS[benchmark][is_embedded]
+    protocol = get_protocol(name, benchmark)
+    if is_embedded and not protocol.embedded:
+        raise UserError(f"protocol {name} needs real data: give --data DIR, or leave --protocol out for embedded data")
+    protocol = _changed(protocol, flags)
+    device, why = choose_device(flags["device"])
+    workers, why_workers = _workers(flags["workers"])
+    choices = [
+        Choice(name="device", value=f"{device}, {flags['dtype']}", reason=why, origin=_origin("device")),
+        Choice(
+            name="data",
+            value="embedded shapes" if is_embedded else str(data),
+            reason="no --data given" if is_embedded else "",
+            origin="automatic" if is_embedded else _origin("data"),
+        ),
+        Choice(name="protocol", value=name, reason=protocol.title, origin=_origin("protocol_name")),
+        Choice(name="workers", value=str(workers), reason=why_workers, origin=_origin("workers")),
+    ]
+    return Settings(
+        benchmark=benchmark,
+        title=title,
+        protocol=protocol,
+        open_data=partial(_open_data, benchmark, data, options, protocol),
+        generators=flags["generators"] or CONTROLS,
+        out=flags["out"],
+        seed=flags["seed"],
+        device=device,
+        dtype=flags["dtype"],
+        backend=flags["backend"],
+        batch_size=flags["batch_size"],
+        workers=workers,
+        language=flags["language"],
+        on_existing=flags["on_existing"],
+        replicates=flags["replicates"],
+        with_floor=flags["with_floor"],
+        is_partial_allowed=flags["is_partial"],
+        keep_videos=flags["keep_videos"],
+        is_dry_run=flags["dry_run"],
+        choices=(*choices, *_flag_choices(flags)),
+    )
+
+
+def _changed(protocol: Protocol, flags: dict[str, Any]) -> Protocol:
+    """The protocol with what the flags changed, each change on record."""
+    from eval.registry import did_you_mean
+
+    if flags["metrics"]:
+        known = {name: spec for spec in protocol.metrics for name in (spec.id, spec.metric, spec.id.split("/")[0])}
+        for name in flags["metrics"]:
+            if name not in known:
+                raise UserError(
+                    f"unknown metric {name!r} in protocol {protocol.name}{did_you_mean(name, sorted(known))}"
+                )
+        wanted = {known[name].id for name in flags["metrics"]}
+        protocol = replace(protocol, metrics=tuple(spec for spec in protocol.metrics if spec.id in wanted))
+    if (n := flags["samples"]) and n != protocol.n_fake:
+        metrics = tuple(replace(s, n_fake=min(s.n_fake, n) if s.n_fake else None) for s in protocol.metrics)
+        was = f"{protocol.n_fake:,}" if protocol.n_fake else "one per item"
+        protocol = protocol.changed(f"{n:,} samples instead of {was}", n_fake=n, metrics=metrics)
+    if (n := flags["real_samples"]) and n != protocol.n_real:
+        was = f"{protocol.n_real:,}" if protocol.n_real else "all"
+        protocol = protocol.changed(f"{n:,} real clips instead of {was}", n_real=n)
+    if (k := flags["clips_per_video"]) and k != protocol.clip.per_video:
+        change = f"{k} clips a video instead of {protocol.clip.per_video}"
+        protocol = protocol.changed(change, clip=replace(protocol.clip, per_video=k))
+    if (split := flags["split"]) and split != protocol.split:
+        protocol = protocol.changed(f"split {split} instead of {protocol.split}", split=split, heldout="")
+    return protocol
+
+
+def _open_data(benchmark: str, data: Path | None, options: dict[str, Any], protocol: Protocol) -> DataSet:
+    from eval.registry import datasets
+
+    if data is None:
+        found: DataSet = datasets.get("shapes").make()
+        return found
+    if not data.exists():
+        raise UserError(f"no such folder or file: {data}; give the place of the data, or nothing for embedded data")
+    given = {name: value for name, value in options.items() if value is not None}
+    found = datasets.get(benchmark).make(data, **given)
+    return found  # noqa: RET504 - the annotation above gives the registry's value its type
+
+
+def choose_device(name: str) -> tuple[str, str]:
+    """The device and why. Raises MissingPrerequisite for one that this machine lacks, UserError for a bad name."""
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return "cuda:0", f"{torch.cuda.device_count()} GPU found"
+        return "cpu", "no GPU found"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        here = f"{torch.cuda.device_count()} GPUs found"
+        raise MissingPrerequisite(f"device {name} is not here ({here}); use --device cpu, or a machine with one")
+    return name, ""
+
+
+def _workers(asked: int | None) -> tuple[int, str]:
+    import os
+
+    if asked is not None:
+        return asked, ""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8), f"{cores} cores"
+
+
+def _origin(parameter: str) -> str:
+    context = click.get_current_context(silent=True)
+    source = context.get_parameter_source(parameter) if context else None
+    names = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment"}
+    return names.get(source.name if source else "", "automatic")
+
+
+def _flag_choices(flags: dict[str, Any]) -> list[Choice]:
+    """Every flag that a person set, for the record."""
+    from eval.records import Choice
+
+    shown = ("device", "workers", "protocol_name", "generators", "as_json", "quiet")
+    return [
+        Choice(name=name.replace("_", "-"), value=str(value), origin=_origin(name))
+        for name, value in flags.items()
+        if name not in shown and _origin(name) != "automatic"
+    ]
+
+
+def _answer(settings: Settings, outcomes: list[Outcome], *, as_json: bool) -> Finished:
+    from eval.compare import ties_of
+
+    from eval.published import rows_beside
+    from eval.terminal import benchmark_table, make_console, results_table
+
+    results = [outcome.result for outcome in outcomes if outcome.result is not None]
+    if as_json:
+        click.echo(json.dumps({"runs": [_json_run(outcome) for outcome in outcomes]}, ensure_ascii=False, indent=1))
+    elif settings.is_dry_run:
+        for outcome in outcomes:
+            click.echo(f"planned  {outcome.run}")
+    else:
+        console = make_console()
+        if len(results) == 1:
+            console.print(results_table(results[0]))
+        else:
+            console.print(benchmark_table(results, rows_beside(results), ties_of([o.run for o in outcomes])))
+    code = 4 if any(result.status == "partial" for result in results) else 0
+    return Finished(tuple(outcome.run for outcome in outcomes if outcome.result), code, as_json)
+
+
+def _json_run(outcome: Outcome) -> dict[str, Any]:
+    result = outcome.result.model_dump(mode="json") if outcome.result else None
+    return {"run": str(outcome.run), "result": result}

@@ -1,0 +1,328 @@
+"""The one pipeline: plan -> generate -> audit -> features -> score -> write, resumable at every moment.
+
+from eval.runner import Settings, run_benchmark
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from cogvideo.errors import UserError
+from eval.datasets.items import DataSet
+from eval.decoding import DecodePool
+from eval.detectors.weights import find_weights
+from eval.features import Extractor, RealFeatures, needs_of
+from eval.generators.contract import Generator, GeneratorContext
+from eval.generators.spec import make_generator
+from eval.plan import make_plan
+from eval.protocol import Protocol, jsonable, short_hash
+from eval.records import (
+    Choice,
+    GeneratorFacts,
+    Manifest,
+    PlannedSample,
+    Result,
+    SampleLine,
+    SourceClip,
+    read_manifest,
+    read_result,
+    write_record,
+    write_samples,
+)
+from eval.results import Bench, count_samples, data_facts, score_run, why_not_comparable
+from eval.samples import SampleStore
+from eval.terminal import Stages
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line resolved. `open_data` gives the data set; `choices` say where values came from."""
+
+    benchmark: str
+    title: str
+    protocol: Protocol
+    open_data: Callable[[], DataSet]
+    generators: tuple[str, ...]
+    out: Path
+    seed: int = 0
+    device: str = "cpu"
+    dtype: str = "float32"
+    backend: str = "eager"
+    batch_size: int = 8
+    workers: int = 1
+    language: str = "en"
+    on_existing: str = "resume"
+    replicates: int = 200
+    with_floor: bool = True
+    is_partial_allowed: bool = False
+    keep_videos: bool = True
+    is_dry_run: bool = False
+    choices: tuple[Choice, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run folder and its result; the result is None for a dry run."""
+
+    run: Path
+    result: Result | None
+
+
+def run_benchmark(settings: Settings, stages: Stages) -> list[Outcome]:
+    """Score every generator of the settings on one plan. Raises UserError before anything is written where it can."""
+    with ExitStack() as stack:
+        pool = stack.enter_context(DecodePool(settings.workers))
+        data = settings.open_data()
+        plan = make_plan(data, settings.protocol, seed=settings.seed, pool=pool, language=settings.language)
+        protocol = replace(settings.protocol, n_fake=len(plan.requests), n_real=len(plan.reference))
+        files = find_weights(protocol)
+        extractor = Extractor(
+            needs_of(protocol),
+            protocol.clip,
+            files,
+            device=settings.device,
+            dtype=settings.dtype,
+            backend=settings.backend,
+        )
+        bench = Bench(
+            data,
+            plan,
+            protocol,
+            files,
+            extractor,
+            RealFeatures(extractor, pool),
+            replicates=settings.replicates,
+            with_floor=settings.with_floor,
+        )
+        context = GeneratorContext(settings.device, settings.dtype, settings.workers, settings.seed)
+        generators = [(spec, make_generator(spec, context)) for spec in settings.generators]
+        for _, generator in generators:
+            generator.preflight(plan.requests, protocol)
+        stages.header(settings.title, protocol.name, bench.run_fingerprint, settings.choices)
+        folders = [_run_folder(settings, bench, spec, generator) for spec, generator in generators]
+        if settings.is_dry_run:
+            return [Outcome(folder, None) for folder in folders]
+        extractor.check()
+        _real_features(bench, stages, settings.with_floor)
+        return [
+            _run_one(settings, bench, spec, generator, folder, stages)
+            for (spec, generator), folder in zip(generators, folders, strict=True)
+        ]
+
+
+def _run_folder(settings: Settings, bench: Bench, spec: str, generator: Generator) -> Path:
+    identity = [generator.describe(), bench.run_fingerprint, settings.seed, settings.language]
+    name = "".join(c if c.isalnum() or c in "-_." else "-" for c in generator.name).strip("-.") or "generator"
+    return settings.out / settings.benchmark / f"{name[:60]}-{short_hash(identity)}"
+
+
+def _real_features(bench: Bench, stages: Stages, with_floor: bool) -> None:
+    """Reference and held-out clips, once for all generators, from the cache where it has them."""
+    sides = [bench.plan.reference, bench.plan.heldout if with_floor else ()]
+    total = sum(map(len, sides))
+    if not total:
+        return
+    stages.generator("Real clips")
+    stages.start("features", total, unit="clips")
+    for side in sides:
+        bench.real.compute(side, lambda n: stages.advance("features", n))
+    stages.finish("features")
+
+
+def _run_one(settings: Settings, bench: Bench, spec: str, generator: Generator, run: Path, stages: Stages) -> Outcome:
+    if run.exists():
+        if settings.on_existing == "error":
+            raise UserError(f"{run} exists; use --on-existing resume, skip or redo, or another --out")
+        if settings.on_existing == "redo":
+            shutil.rmtree(run)
+        elif (run / "result.json").exists():
+            return Outcome(run, read_result(run))
+    _make_folder(run)
+    lock = FileLock(run / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{run} is in use by another cogeval; wait for it, or choose another --out") from None
+    try:
+        return Outcome(run, _fill(settings, bench, spec, generator, run, stages))
+    finally:
+        lock.release()
+
+
+def _fill(settings: Settings, bench: Bench, spec: str, generator: Generator, run: Path, stages: Stages) -> Result:
+    began = time.perf_counter()
+    timing: dict[str, float] = {}
+    facts = GeneratorFacts(spec=spec, title=generator.title, description=generator.describe())
+    n = len(bench.plan.requests)
+    stages.generator(generator.title)
+    stages.start("plan", n)
+    _write_manifest(settings, bench, facts, run)
+    stages.finish("plan", count=f"{n:,} clips")
+    timing["plan"] = time.perf_counter() - began
+    for name in ("generate", "audit", "features"):
+        stages.start(name, n, unit="clips")
+    store = SampleStore(
+        run,
+        generator,
+        bench.plan.requests,
+        bench.protocol,
+        bench.extractor,
+        batch_size=settings.batch_size,
+        keep_videos=settings.keep_videos,
+    )
+    lines = store.complete(stages.advance)
+    counts = count_samples(lines, n)
+    stages.finish("generate")
+    stages.finish("audit", f"{counts.rejected:,} rejected", count=f"{counts.ok:,} ok")
+    stages.finish("features")
+    timing["samples"] = time.perf_counter() - began - timing["plan"]
+    _refuse_rejects(settings, lines, counts.rejected, run)
+    stages.start("score", len(bench.protocol.metrics), unit="metrics")
+    scoring = time.perf_counter()
+    found, per_sample = score_run(bench, run, lines, lambda k: stages.advance("score", k))
+    stages.finish("score")
+    timing["score"] = time.perf_counter() - scoring
+    stages.start("write", 1)
+    write_samples(run, [line.model_copy(update={"scores": per_sample.get(line.id, {})}) for line in lines])
+    reasons = why_not_comparable(
+        bench, counts, dtype=settings.dtype, files=bench.files, given=bool(bench.protocol.clip.given)
+    )
+    timing["total"] = time.perf_counter() - began
+    result = Result(
+        status="partial" if counts.rejected else "complete",
+        comparable=not reasons,
+        not_comparable_because=reasons,
+        benchmark=settings.benchmark,
+        benchmark_title=settings.title,
+        protocol_name=bench.protocol.name,
+        fingerprint=bench.run_fingerprint,
+        generator=facts,
+        seed=settings.seed,
+        counts=counts,
+        data=data_facts(bench.data, bench.plan, bench.protocol.split),
+        clip=jsonable(bench.protocol.clip),
+        metrics=found,
+        warnings=_warnings(settings, bench, lines),
+        licences={file.name: file.licence for file in bench.files.values() if file.licence},
+        settings=list(settings.choices),
+        timing={name: round(value, 3) for name, value in timing.items()},
+        cost=_cost(lines),
+        environment=environment(settings.device),
+        created=_now(),
+    )
+    write_record(run / "result.json", result)
+    stages.finish("write")
+    return result
+
+
+def _write_manifest(settings: Settings, bench: Bench, facts: GeneratorFacts, run: Path) -> None:
+    planned = [
+        PlannedSample(
+            id=request.id,
+            index=request.index,
+            prompt=request.prompt,
+            caption=caption,
+            label=request.label,
+            seed=request.seed,
+            source=SourceClip(item_id=request.source.item_id, start=request.source.start) if request.source else None,
+        )
+        for request, caption in zip(bench.plan.requests, bench.plan.captions, strict=True)
+    ]
+    manifest = Manifest(
+        benchmark=settings.benchmark,
+        protocol_name=bench.protocol.name,
+        protocol=jsonable(bench.protocol),
+        fingerprint=bench.run_fingerprint,
+        generator=facts,
+        seed=settings.seed,
+        data=data_facts(bench.data, bench.plan, bench.protocol.split),
+        planned=planned,
+        choices=list(settings.choices),
+        created=_now(),
+    )
+    path = run / "manifest.json"
+    if path.exists():
+        before = read_manifest(run)
+        if before.fingerprint != manifest.fingerprint or before.planned != manifest.planned:
+            raise UserError(
+                f"{run} holds another plan than this command's (the data or cogeval changed); use --on-existing redo"
+            )
+        return
+    write_record(path, manifest)
+
+
+def _refuse_rejects(settings: Settings, lines: list[SampleLine], rejected: int, run: Path) -> None:
+    if not rejected:
+        return
+    first = next(line for line in lines if not line.ok)
+    left = len(lines) - rejected
+    if left < 2:
+        raise UserError(f"{rejected:,} of {len(lines):,} samples were rejected, first {first.id}: {first.reason}")
+    if not settings.is_partial_allowed:
+        raise UserError(
+            f"{rejected:,} of {len(lines):,} samples were rejected, first {first.id}: {first.reason};"
+            f" mend them and run again, or score the other {left:,} with --partial (not comparable);"
+            f" finished samples stay in {run}"
+        )
+
+
+def _warnings(settings: Settings, bench: Bench, lines: list[SampleLine]) -> list[str]:
+    found = list(bench.plan.notes)
+    if settings.dtype != "float32":
+        found.append(f"Features were computed in {settings.dtype}: they are not interchangeable with float32.")
+    found += [
+        f"No public hash is known for weights {file.name}: pinned on first use as {file.sha256[:12]}."
+        for file in bench.files.values()
+        if not file.is_verified and file.origin in ("fetched", "found")
+    ]
+    noted = sorted({warning for line in lines for warning in line.warnings})
+    found += [f"{sum(w in line.warnings for line in lines):,} samples: {w}" for w in noted]
+    if bench.protocol.clip.given:
+        found.append(f"The first {bench.protocol.clip.given} frames of every sample are the real ones.")
+    return found
+
+
+def _cost(lines: list[SampleLine]) -> dict[str, float]:
+    seconds = [line.seconds for line in lines]
+    # ru_maxrss is in KiB on Linux and in bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "generate_seconds_per_sample": round(sum(seconds) / max(len(seconds), 1), 6),
+        "peak_memory_bytes": float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit),
+    }
+
+
+def environment(device: str) -> dict[str, str]:
+    """Versions and machine, for the record."""
+    found = {name: version(name) for name in ("cogeval", "torch", "torchvision", "numpy", "scipy", "av")}
+    found |= {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
+    found |= {"device": device, "cores": str(os.cpu_count())}
+    if device.startswith("cuda"):
+        import torch
+
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def _make_folder(run: Path) -> None:
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the run folder {run}: {error.strerror}; choose another --out") from None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
