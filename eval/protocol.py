@@ -124,6 +124,31 @@ def jsonable(value: Any) -> Any:
     return value
 
 
+def protocol_from(values: dict[str, Any]) -> Protocol:
+    """The protocol back from a manifest's JSON. Fields that this version does not know are left out.
+
+    Raises TypeError if a field that it needs is absent.
+    """
+
+    def build(kind: type[Any], record: dict[str, Any]) -> Any:
+        known = {f.name for f in fields(kind)}
+        return kind(**{name: _tuples(value) for name, value in record.items() if name in known})
+
+    metrics = []
+    for record in values.get("metrics", ()):
+        preprocess = record.get("preprocess")
+        prepared = build(Preprocess, preprocess) if isinstance(preprocess, dict) else preprocess
+        metrics.append(build(MetricSpec, {**record, "preprocess": prepared}))
+    clip = build(ClipRule, values.get("clip", {}))
+    rebuilt: Protocol = build(Protocol, {**values, "clip": clip, "metrics": metrics})
+    return rebuilt
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that the records hold."""
+    return tuple(_tuples(part) for part in value) if isinstance(value, list | tuple) else value
+
+
 def short_hash(value: Any, digits: int = 8) -> str:
     """The first hex digits of the SHA-256 of the value's canonical JSON."""
     text = json.dumps(jsonable(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
