@@ -18,6 +18,7 @@ from uuid import uuid4
 import av
 import numpy as np
 from av import CodecContext, VideoFrame
+from av.codec.codec import UnknownCodecError
 from av.codec.context import Flags
 from av.filter import Graph
 from av.video.codeccontext import VideoCodecContext
@@ -59,7 +60,13 @@ def write_video(path: str | os.PathLike[str], clip_THWC: Clip, *, fps: float | F
     container = recipe.containers.get(target.suffix.lower())
     if container is None:
         raise UserError(f"{target}: {codec} is written to {' or '.join(recipe.containers)} files; change the suffix")
-    data = recipe.encode(clip_THWC, rate, container)
+    try:
+        data = recipe.encode(clip_THWC, rate, container)
+    except (av.FFmpegError, UnknownCodecError) as error:
+        _, height, width, _ = clip_THWC.shape
+        raise UserError(
+            f"{target}: this FFmpeg cannot write {width}x{height} as {codec} ({error}); choose another codec or size"
+        ) from None
     with _written_whole(target) as temporary:
         temporary.write_bytes(data)
 
@@ -69,7 +76,7 @@ def _encode_h264(clip_THWC: Clip, rate: Fraction, container: str) -> bytes:
     even_THWC = np.pad(clip_THWC, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     frames = _frames(even_THWC, "yuv420p")
     # Room for the index before the pictures, so that a player can start at once: under 64 bytes a frame.
-    options = {"moov_size": str(8192 + 64 * n)}
+    options = {"moov_size": str(2048 + 64 * n)}
     encoder = {"preset": "veryfast", "crf": "16"}
     return _encode(frames, "libx264", "yuv420p", rate, container, options, encoder)
 
