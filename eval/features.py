@@ -139,6 +139,12 @@ class Extractor:
                 found[f"{need.key}:{layer}"] = values
         return found
 
+    def reads_text(self, need: Need) -> bool:
+        """Whether the network of a need has a text side."""
+        from eval.detectors.contract import Detector
+
+        return type(self.detector(need)).encode_text is not Detector.encode_text
+
     def encode_text(self, need: Need, captions: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Embeddings (N, D) of captions, each computed once, in one order whatever the samples were."""
         import torch

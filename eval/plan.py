@@ -77,8 +77,7 @@ def _plan_by_class(
     notes: list[str] = []
     sources: list[RealClip | None]
     present = [item for item in items if item.path is not None]
-    videos_wanted = -(-((protocol.n_real or len(present)) + protocol.n_fake) // protocol.clip.per_video)
-    if not protocol.heldout and protocol.clip.per_video > 1 and len(present) < videos_wanted:
+    if not protocol.heldout and protocol.clip.per_video > 1 and _is_too_few_for_two_sides(present, protocol):
         reference, others, skipped = _cut_halves(present, protocol, pool)
         _need(len(reference), protocol.n_real, "real clips", data, protocol, skipped)
         labels = _labels(reference, protocol)
@@ -199,6 +198,12 @@ def _cut_sources(
         found += clips
         skipped += more
     return _match_sources(labels, found), skipped
+
+
+def _is_too_few_for_two_sides(items: Sequence[Item], protocol: Protocol) -> bool:
+    """Whether reference and held-out cannot be different videos of every class."""
+    wanted = -(-((protocol.n_real or 0) + protocol.n_fake) // protocol.clip.per_video)
+    return len(items) < wanted or min(Counter(item.label for item in items).values(), default=0) < 2
 
 
 def _cut_halves(

@@ -106,7 +106,7 @@ def _score_input(
         real = _take(real, [clip.id for clip in reference])
     heldout = bench.real.load(plan.heldout, need, spec.layer) if plan.heldout and bench.with_floor else None
     texts = heldout_text = None
-    if metrics.get(spec.metric).facts.get("needs_text") == "yes":
+    if bench.extractor.reads_text(need):
         texts = _text(bench, need, wanted, [captions[i] for i in wanted])
         if heldout is not None:
             heldout_text = _text(bench, need, heldout.ids, [clip.caption or clip.label for clip in plan.heldout])
