@@ -1,0 +1,68 @@
+"""Write docs/commands.md from the commands themselves, so that no flag is documented by hand.
+
+python docs/make_commands.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+import cogeval
+
+HEAD = """# Commands
+
+Written by `python docs/make_commands.py` from the commands themselves. `cogeval COMMAND --help` says the same.
+
+A flag is taken from the command line, else from its own environment variable, else from the one that all commands
+share, else from the protocol. `COGEVAL_HOME` is the folder of weights, real statistics and features. A flag that may
+be repeated takes several values from a variable with blanks between them.
+"""
+
+
+def render() -> str:
+    """The whole page."""
+    context = click.Context(cogeval.cogeval, info_name="cogeval")
+    parts = [HEAD, *section(cogeval.cogeval, context)]
+    for name in cogeval.COMMANDS:
+        command = cogeval.cogeval.get_command(context, name)
+        assert command is not None
+        parts += tree(command, click.Context(command, parent=context, info_name=name))
+    return "\n".join(parts)
+
+
+def tree(command: click.Command, context: click.Context) -> Iterator[str]:
+    """A command, then the commands under it."""
+    yield from section(command, context)
+    for name, child in getattr(command, "commands", {}).items():
+        yield from tree(child, click.Context(child, parent=context, info_name=name))
+
+
+def section(command: click.Command, context: click.Context) -> Iterator[str]:
+    """Heading, what it does, and a table of its flags."""
+    pieces = " ".join(command.collect_usage_pieces(context))
+    yield f"## `{context.command_path}`\n"
+    yield f"`{context.command_path} {pieces}`\n"
+    if command.help:
+        yield "\n".join(line.strip() for line in command.help.replace("\b", "").strip().splitlines()) + "\n"
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    if options:
+        rows = [row(option, context) for option in options if not option.hidden]
+        yield "\n".join(("| flag | meaning | environment |", "|---|---|---|", *rows)) + "\n"
+
+
+def row(option: click.Option, context: click.Context) -> str:
+    """One line of the table of flags."""
+    names = " / ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+    value = "" if option.is_flag or option.count else f" `{option.make_metavar(context)}`"
+    variables = option.envvar if isinstance(option.envvar, list) else [option.envvar] if option.envvar else []
+    cells = (names + value, option.help or "", "<br>".join(f"`{name}`" for name in variables))
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+
+
+if __name__ == "__main__":
+    page = Path(__file__).with_name("commands.md")
+    page.write_text(render(), encoding="utf-8")
+    click.echo(page)
