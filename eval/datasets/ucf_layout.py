@@ -60,18 +60,28 @@ def read_layout(
     return _match(name, root, videos, form, found, listed, known, captions or {}, language, split)
 
 
+def lists_near(root: Path) -> Path | None:
+    """The folder of split lists inside or beside `root`, if there is one."""
+    inside = (root / LISTS_FOLDER, *sorted(root.glob(f"*/{LISTS_FOLDER}")))
+    beside = (root.parent / LISTS_FOLDER, *sorted(root.parent.glob(f"UCF101TrainTestSplits*/{LISTS_FOLDER}")))
+    found = next((folder for folder in (*inside, *beside) if folder.is_dir()), None)
+    return root if found is None and (root / "classInd.txt").is_file() else found
+
+
+def class_of_stem(stem: str) -> str:
+    """The class in a name such as v_YoYo_g01_c02, in lower case; "" for other names."""
+    match = _STEM.fullmatch(stem)
+    return match["name"].casefold() if match else ""
+
+
 def _find_lists(root: Path, lists: Path | None, name: str) -> Path:
     if lists is not None:
         require_folder(lists)
         inner = lists / LISTS_FOLDER
         return inner if inner.is_dir() else lists
-    inside = (root / LISTS_FOLDER, *sorted(root.glob(f"*/{LISTS_FOLDER}")))
-    beside = (root.parent / LISTS_FOLDER, *sorted(root.parent.glob(f"UCF101TrainTestSplits*/{LISTS_FOLDER}")))
-    for folder in (*inside, *beside):
-        if folder.is_dir():
-            return folder
-    if (root / "classInd.txt").is_file():
-        return root
+    found = lists_near(root)
+    if found is not None:
+        return found
     if not any(_STEM.fullmatch(video.stem) for video in scan_videos(root, depth=2, with_bytes=False)):
         raise _not_this_layout(root, name)
     raise MissingPrerequisite(
@@ -173,18 +183,13 @@ def _find_videos(root: Path, classes: Sequence[str], name: str) -> tuple[Path, s
             continue
         found = scan_videos(place, depth=1)
         in_folders = sum(video.folder.casefold() in known for video in found if video.folder)
-        flat = sum(not video.folder and _class_of_stem(video.stem) in known for video in found)
+        flat = sum(not video.folder and class_of_stem(video.stem) in known for video in found)
         n_ours = max(in_folders, flat)
         if n_ours and (best is None or n_ours > best[0]):
             best = (n_ours, place, "folders" if in_folders >= flat else "flat", found)
     if best is None:
         raise _not_this_layout(root, name)
     return best[1:]
-
-
-def _class_of_stem(stem: str) -> str:
-    match = _STEM.fullmatch(stem)
-    return match["name"].casefold() if match else ""
 
 
 def _not_this_layout(root: Path, name: str) -> UserError:
@@ -210,7 +215,7 @@ def _match(
     extra: list[str] = []
     by_name = {c.casefold(): c for c in classes}
     for video in found:
-        owner = video.folder if form == "folders" else _class_of_stem(video.stem)
+        owner = video.folder if form == "folders" else class_of_stem(video.stem)
         label = by_name.get(owner.casefold(), "") if (form == "folders") == bool(video.folder) else ""
         if label:
             by_key.setdefault((label, video.stem.casefold()), []).append(video)
