@@ -1,12 +1,12 @@
 """The only place where pixels change: from decoded or generated uint8 clips to what a detector reads.
 
-Shapes: T frames, H x W pixels, C or 3 channels, RGB unless said. torch is imported only when a clip is prepared.
+Shapes: B clips, T frames, H x W pixels, C or 3 channels, RGB unless said. torch is imported inside functions only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,6 +103,13 @@ def apply(clip_THWC: Clip, spec: Preprocess, *, files: Mapping[str, Path] | None
     if spec.subtract:
         frames_TCHW.sub_(torch.from_numpy(_mean_frames(spec, frames_TCHW.shape, files or {})).to(device))
     return frames_TCHW.permute(1, 0, 2, 3)
+
+
+def stacked(clips_CTHW: Sequence[Tensor]) -> Tensor:
+    """Prepared clips as one batch (B, C, T, H, W) that keeps their layout in memory, (B, T, H, W, C)."""
+    import torch
+
+    return torch.stack([clip.permute(1, 2, 3, 0) for clip in clips_CTHW]).permute(0, 4, 1, 2, 3)
 
 
 def to_protocol_size(clip_THWC: Clip, rule: ClipRule) -> Clip:

@@ -6,12 +6,19 @@ Shapes: B clips, C channels, T frames, H x W pixels, K classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cogvideo.errors import UserError
+from eval.detectors.engine import Engine, VideoDetector
 from eval.detectors.layers import scaled
+from eval.detectors.state import fit_state, known_options, read_state
+from eval.registry import detectors
 
 # Channels of each convolution, and the pool that follows it.
 CONVOLUTIONS: dict[str, tuple[int, tuple[int, int, int] | None]] = {
@@ -78,3 +85,40 @@ class C3D(nn.Module):
 
 def _x(size: tuple[int, ...]) -> str:
     return " x ".join(map(str, size))
+
+
+@detectors.register(
+    "c3d",
+    "C3D fine-tuned on UCF-101 as in TGANv2: logits and softmax over 101 classes, the features of video IS",
+    layers="fc6 4096, fc7 4096, fc8 101, prob 101",
+    weights="conv3d_deepnetA_ucf.npz, or the same tensors as .pt or .safetensors",
+)
+def load(
+    path: Path | None,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    backend: str = "eager",
+    options: Mapping[str, Any] | None = None,
+) -> VideoDetector:
+    """C3D with the weights of `path`. Options: `n_classes`, `width`."""
+    network = C3D(**known_options("c3d", options, n_classes=101, width=1.0))
+    fit_state(network, from_chainer(read_state(path, "c3d")), "c3d", path)
+    return as_detector("c3d", network, device=device, dtype=dtype, backend=backend)
+
+
+def from_chainer(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of an npz file whose names are chainer's: `conv1a/W`, `fc8/b`. Other names stay as they are."""
+    endings = {"/W": ".weight", "/b": ".bias"}
+    return {name[:-2] + endings[name[-2:]] if name[-2:] in endings else name: v for name, v in state.items()}
+
+
+def as_detector(
+    name: str, network: C3D, *, device: str = "cpu", dtype: str = "float32", backend: str = "eager"
+) -> VideoDetector:
+    """A trained C3D as a detector."""
+    piece = 2 if torch.device(device).type == "cpu" else 8
+    engine = Engine(network, device=device, dtype=dtype, backend=backend, piece=piece, layout=torch.channels_last_3d)
+    layers = {layer: getattr(network, layer).out_features for layer in ("fc6", "fc7", "fc8")}
+    layers["prob"] = layers["fc8"]
+    return VideoDetector(name, engine, layers, min_frames=network.input_size[0], chunk=8)
