@@ -6,8 +6,7 @@ leaves with `exit_code`; everything else that is raised is a bug of ours and kee
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +27,7 @@ class MissingPrerequisite(UserError):  # noqa: N818 - it names the state, as the
     exit_code = 3
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """What a command gives back to the door when it has done its work.
 
     `runs` are folders that get a page. `exit_code`: 0 complete, 4 partial, 5 regression. `json`: stdout holds one
