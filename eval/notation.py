@@ -187,13 +187,19 @@ def verdicts(result: Result) -> list[Verdict]:
 
 
 def cautions(result: Result) -> list[str]:
-    """Everything that can change a number: the run's warnings, the metrics', and values that still move with n."""
-    lines = list(result.warnings)
+    """Everything that can change a number: the run's warnings, the metrics', and values that still move with n.
+
+    A warning that several metrics share is said once, with all their names.
+    """
+    named: dict[str, list[str]] = {}
     for metric in result.metrics:
-        name = label_of(metric, result.metrics)
-        lines += [w if w.startswith(name) else f"{name}: {w}" for w in metric.warnings]
+        for warning in metric.warnings:
+            named.setdefault(warning, []).append(label_of(metric, result.metrics))
+    lines = list(result.warnings)
+    lines += [f"{', '.join(dict.fromkeys(names))}: {warning}" for warning, names in named.items()]
+    for metric in result.metrics:
         if moved := still_moving(metric):
-            lines.append(f"{name} {moved}")
+            lines.append(f"{label_of(metric, result.metrics)} {moved}")
     return list(dict.fromkeys(lines))
 
 

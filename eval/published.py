@@ -236,5 +236,10 @@ def _is_same_number(value: float, printed: str) -> bool:
     return abs(value - float(printed)) < 0.5 * 10.0**-decimals + 1e-9
 
 
+def printed_value(row: PublishedRow) -> str:
+    """The value with the digits that the file has, and a thousands comma."""
+    return f"{row.value:,}"
+
+
 def as_json(row: PublishedRow) -> dict[str, Any]:
     return row.model_dump(mode="json")

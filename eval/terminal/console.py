@@ -57,7 +57,9 @@ def make_console(
     stream = file or (sys.stderr if stderr else sys.stdout)
     probe = Console(file=stream, _environ=environ)
     has_hex = probe.color_system in ("truecolor", "256") and not is_light(environ)
-    styles = {f"cogeval.{role}": style for role, style in ((HEX if has_hex else NAMED) | WEIGHTS).items()}
+    colours = HEX if has_hex else NAMED
+    roles = colours | WEIGHTS | {"leading": f"bold {colours['accent']}"}
+    styles = {f"cogeval.{role}": style for role, style in roles.items()}
     width = None if probe.is_terminal or environ.get("COLUMNS") else PIPE_WIDTH
     return Console(
         file=stream,

@@ -111,17 +111,17 @@ def verdict_lines(result: Result, width: int, encoding: str) -> list[Text]:
     lines: list[Text] = []
     for verdict in verdicts(result):
         sign, role = mark_of(verdict.kind, signs)
-        lines += _sentence(sign, role, verdict.claim, verdict.rest, width, encoding)
+        lines += sentence_lines(sign, role, verdict.claim, verdict.rest, width, encoding)
     for caution in cautions(result):
         claim, colon, rest = caution.partition(": ")
         if not colon or len(claim) > LONGEST_CLAIM:
             claim, colon, rest = "", "", caution
         sign, role = mark_of("caution", signs)
-        lines += _sentence(sign, role, claim, colon + rest, width, encoding)
+        lines += sentence_lines(sign, role, claim, colon + rest, width, encoding)
     return lines
 
 
-def _sentence(sign: str, role: str, claim: str, rest: str, width: int, encoding: str) -> list[Text]:
+def sentence_lines(sign: str, role: str, claim: str, rest: str, width: int, encoding: str) -> list[Text]:
     """A sign, a coloured claim and the rest of the sentence, broken under the claim."""
     style = f"cogeval.{role}" if role else ""
     lines = wrapped(f"{claim}{rest}", Text(f"{sign} ", style), 2, width, encoding)

@@ -97,7 +97,8 @@ class Stages:
         self._stages: dict[str, Stage] = {}
         self._live: Live | None = None
         self._has_header = False
-        self._reset()
+        self._is_open = True
+        self._reset(self.names)
 
     @property
     def is_live(self) -> bool:
@@ -131,10 +132,13 @@ class Stages:
             self._print(line.add(f"  {reason}", "dim") if reason else line)
         self._has_header = True
 
-    def generator(self, title: str, note: str = "") -> None:
-        """A new block of stage lines for the next generator; the lines of the one before stay on the screen."""
+    def generator(self, title: str, note: str = "", names: Iterable[str] = ()) -> None:
+        """A new block of stage lines for the next generator; the lines of the one before stay on the screen.
+
+        `names` are the stages of this block if it has fewer than all.
+        """
         self._close()
-        self._reset()
+        self._reset(tuple(names) or self.names)
         if self.quiet:
             return
         if self._has_header:
@@ -167,8 +171,10 @@ class Stages:
             self._print(Line(self.console.encoding).add("! ", role).add(text))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for name in self.names:
-            yield self.line(self._stages[name], encoding_of(console, options)).fit(options.max_width)
+        for stage in self._stages.values():
+            # Once a block is closed, a stage that never began has nothing to tell.
+            if self._is_open or stage.state != "waiting":
+                yield self.line(stage, encoding_of(console, options)).fit(options.max_width)
 
     def line(self, stage: Stage, encoding: str | None, *, has_bar: bool = True) -> Line:
         """One stage as text; on a narrow terminal the bar goes before the numbers do."""
@@ -188,7 +194,7 @@ class Stages:
 
     def _set(self, stage: Stage) -> None:
         if stage.name not in self._stages:
-            raise ValueError(f"no stage {stage.name!r}; there are {', '.join(self.names)}")
+            raise ValueError(f"no stage {stage.name!r}; there are {', '.join(self._stages)}")
         self._stages[stage.name] = stage
         if self.is_live and self._live is None:
             if self._has_header:
@@ -218,12 +224,14 @@ class Stages:
                     self._print_plain(self._stages[name])
 
     def _close(self) -> None:
+        self._is_open = False
         if self._live is not None:
             self._live.stop()
             self._live = None
 
-    def _reset(self) -> None:
-        self._stages = {name: Stage(name) for name in self.names}
+    def _reset(self, names: Iterable[str]) -> None:
+        self._is_open = True
+        self._stages = {name: Stage(name) for name in names}
 
     def _print_plain(self, stage: Stage) -> None:
         self._print(self.line(stage, self.console.encoding, has_bar=False))
