@@ -24,7 +24,7 @@ class WeightEntry:
 
     `form` says what a loader may do with it: "pickle" needs weights_only=True, "torchscript" runs code of the file.
     `sha256_from` names who printed the hash. `open_clip` is (model, tag) for files that open_clip fetches itself;
-    `hf_repo` is where on the Hugging Face hub such a file lies. `embedded` is a file inside an installed package.
+    `hf_repo` is where on the Hugging Face hub such a file lies.
     """
 
     name: str
@@ -41,12 +41,11 @@ class WeightEntry:
     note: str = ""
     open_clip: tuple[str, str] | None = None
     hf_repo: str = ""
-    embedded: Path | None = None
 
     @property
     def source(self) -> str:
         """Where the file comes from, for messages."""
-        return f"open_clip ({', '.join(self.open_clip)})" if self.open_clip else self.url or str(self.embedded)
+        return f"open_clip ({', '.join(self.open_clip)})" if self.open_clip else self.url
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def _load(paths: tuple[Path, ...], table: str, kind: type[Row]) -> dict[str, Row
             if name in rows:
                 raise UserError(f"{path}: [{table}.{name}] is in another catalogue too; a name is given once")
             try:
-                rows[name] = kind(name=name, **_typed(values, path))
+                rows[name] = kind(name=name, **_typed(values))
             except TypeError as error:
                 raise UserError(f"{path}: [{table}.{name}] is incomplete ({error})") from None
     return rows
@@ -110,10 +109,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot read the catalogue {path}: {error}") from None
 
 
-def _typed(values: dict[str, Any], path: Path) -> dict[str, Any]:
+def _typed(values: dict[str, Any]) -> dict[str, Any]:
     typed = dict(values)
     if "open_clip" in typed:
         typed["open_clip"] = tuple(typed["open_clip"])
-    if "embedded" in typed:
-        typed["embedded"] = path.parent / typed["embedded"]
     return typed

@@ -39,7 +39,8 @@ State = Literal["absent", "partial", "present", "damaged"]
 class WeightFile:
     """A file that is there and whose hash was met. `is_verified`: the hash is publicly known, not only pinned here.
 
-    `origin`: "fetched" by us, "added" by the user, "found" in the cache of PyTorch or Hugging Face, or "embedded".
+    `origin`: "fetched" by us, "added" by the user, "found" in the cache of PyTorch or Hugging Face, or "embedded" in
+    the package.
     """
 
     name: str
@@ -170,8 +171,6 @@ class WeightStore:
         Raises UserError for a wrong hash, an unreadable, empty or HTML file, or a full disk; nothing is changed then.
         """
         entry = self.entry(name)
-        if entry.embedded:
-            raise UserError(f"{name} comes with the package and cannot be replaced")
         if not file.is_file():
             raise UserError(f"{name}: expected a file, {file} is {'a folder' if file.is_dir() else 'not there'}")
         with _readable(file):
@@ -188,15 +187,11 @@ class WeightStore:
 
     def _present(self, entry: WeightEntry, is_repinned: bool) -> WeightFile | None:
         """The file if it is here and good; a damaged one will be fetched anew."""
-        if is_repinned and not entry.embedded:
+        if is_repinned:
             return None
         try:
             return self._checked(entry, is_full=False)
-        except MissingPrerequisite:
-            return None
         except UserError:
-            if entry.embedded:
-                raise
             return None
 
     def _checked(self, entry: WeightEntry, is_full: bool) -> WeightFile:
@@ -219,16 +214,14 @@ class WeightStore:
                 f"{entry.name}: {path} has sha256 {sha256}, {who} is {expected}; run `cogeval weights fetch "
                 f"{entry.name}` to get it anew or `cogeval weights add {entry.name} FILE` to give another"
             )
-        if not is_fresh and not entry.embedded:
+        if not is_fresh:
             with suppress(OSError):  # a cache that cannot be written only costs time
                 date = pin.date if pin else ""
                 write_pin(self.folder(entry.name), path, sha256, origin, pin.url if pin else str(path), date=date)
         return WeightFile(entry.name, path, sha256, origin, sha256 == entry.sha256, entry.licence)
 
     def _find(self, entry: WeightEntry) -> tuple[Path, Pin | None, Origin] | None:
-        """Where the file is: in the package, where the pin says, in our folder, or in the cache of a peer."""
-        if entry.embedded:
-            return (entry.embedded, None, "embedded") if entry.embedded.is_file() else None
+        """Where the file is: in our folder, where the pin says, or in the cache of a peer."""
         own, pin = self.folder(entry.name) / entry.file, read_pin(self.folder(entry.name))
         if own.is_file():
             return own, pin if pin and not pin.path else None, pin.origin if pin and not pin.path else "added"
@@ -243,10 +236,6 @@ class WeightStore:
         return None
 
     def _missing(self, entry: WeightEntry) -> MissingPrerequisite:
-        if entry.embedded:
-            return MissingPrerequisite(
-                f"{entry.name} should come with the package at {entry.embedded}; install it anew"
-            )
         size = f"{entry.size_bytes:,} bytes" if entry.size_bytes else "size not known"
         purpose = f" ({entry.purpose})" if entry.purpose else ""
         part = part_of(self.folder(entry.name) / entry.file)
