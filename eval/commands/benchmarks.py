@@ -204,11 +204,7 @@ def _flag_choices(flags: dict[str, Any]) -> list[Choice]:
 
 
 def _answer(settings: Settings, outcomes: list[Outcome], *, as_json: bool) -> Finished:
-    from eval.compare import ties_of
-
-    from eval.published import rows_beside
-    from eval.terminal import benchmark_table, make_console, results_table
-
+    """Print the answer and hand the run folders to the door."""
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
     if as_json:
         click.echo(json.dumps({"runs": [_json_run(outcome) for outcome in outcomes]}, ensure_ascii=False, indent=1))
@@ -216,13 +212,22 @@ def _answer(settings: Settings, outcomes: list[Outcome], *, as_json: bool) -> Fi
         for outcome in outcomes:
             click.echo(f"planned  {outcome.run}")
     else:
-        console = make_console()
-        if len(results) == 1:
-            console.print(results_table(results[0]))
-        else:
-            console.print(benchmark_table(results, rows_beside(results), ties_of([o.run for o in outcomes])))
+        _print_tables(outcomes)
     code = 4 if any(result.status == "partial" for result in results) else 0
     return Finished(tuple(outcome.run for outcome in outcomes if outcome.result), code, as_json)
+
+
+def _print_tables(outcomes: list[Outcome]) -> None:
+    """Each run's own table where there is one run; else all of them in one, ordered only inside a fingerprint."""
+    from eval.compare import compare_runs
+    from eval.terminal import make_console, results_table
+    from eval.terminal.benchmark import benchmark_table
+
+    console = make_console()
+    for outcome in outcomes:
+        if outcome.result is not None and len(outcomes) == 1:
+            console.print(results_table(outcome.result))
+    console.print(benchmark_table(compare_runs([outcome.run for outcome in outcomes])))
 
 
 def _json_run(outcome: Outcome) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from importlib.resources import files
 from pathlib import Path
 
 from cogvideo.errors import MissingPrerequisite, UserError
-from cogvideo.weights import WeightFile, WeightStore, load_catalogue
+from cogvideo.weights import WeightFile
 from eval.protocol import Protocol
+from eval.weights import open_store
 
 EMBEDDED = Path(str(files("eval") / "embedded"))
-CATALOGUE = Path(str(files("eval") / "weights.toml"))
 
 
 def weight_names(protocol: Protocol) -> list[str]:
@@ -32,7 +32,7 @@ def find_weights(protocol: Protocol) -> dict[str, WeightFile]:
     Raises MissingPrerequisite that names every absent one and the command that fetches them, UserError for a wrong
     hash.
     """
-    store = WeightStore(load_catalogue(CATALOGUE))
+    store = open_store()
     found: dict[str, WeightFile] = {}
     absent: list[str] = []
     reason = ""
