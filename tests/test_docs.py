@@ -17,7 +17,7 @@ import cogeval
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("cogvideo", "eval", "human_eval", "reports", "tests", "benchmarks", "docs")
 TEXT = {".cff", ".cfg", ".csv", ".ini", ".jinja", ".json", ".md", ".py", ".svg", ".toml", ".txt", ".yaml", ".yml", ""}
-MOST_LINES = 450
+MOST_LINES = 480
 
 
 def python_files() -> list[Path]:
