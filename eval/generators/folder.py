@@ -177,8 +177,9 @@ class FolderGenerator(Generator):
             looked = list(pool.map(partial(look, size=native, fps=rule.fps), order))
         refused = [entry for entry in looked if isinstance(entry, UserError)]
         if refused:
-            count = f"; refused {len(refused):,} of {len(order):,} videos" if len(order) > 1 else ""
-            raise UserError(f"{str(refused[0]).rstrip('.')}{count}")
+            kinds = Counter(str(getattr(error, "reason", "empty-file")) for error in refused)
+            counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(kinds.items()))
+            raise UserError(f"{refused[0]}; {len(refused):,} of {len(order):,} videos are refused: {counts}")
         return [entry for entry in looked if not isinstance(entry, UserError)]
 
 
@@ -206,14 +207,9 @@ def _audit(
     if reason:
         return UserError(f"{video.path}: expected a video, got {reason}")
     try:
-        info = audit_video_file(Path(video.path), frames=frames, stride=stride, size=size, fps=fps)
+        return audit_video_file(video.path, frames=frames, start=start, stride=stride, size=size, fps=fps)
     except UserError as error:
         return error
-    need = start + (frames - 1) * stride + 1
-    have = int(info.duration_s * fps) if fps else info.n_frames
-    if start and have < need:
-        return UserError(f"{video.path}: expected {need} frames from start={start}, got {have}")
-    return info
 
 
 def _refuse_mixed_sizes(folder: Path, order: Sequence[FoundVideo], infos: Sequence[VideoInfo]) -> None:
