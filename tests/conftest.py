@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-OURS = {"COGEVAL_HOME", "COGEVAL_REFERENCE_DIR", "COGEVAL_TEST_INSTALLED"}
+OURS = {"COGEVAL_CLIPS_DIR", "COGEVAL_HOME", "COGEVAL_REFERENCE_DIR", "COGEVAL_TEST_INSTALLED"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
