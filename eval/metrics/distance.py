@@ -29,7 +29,7 @@ Rows = NDArray[np.float32]
 PARTS = (1, 2, 3, 4, 6, 8)
 PARTS_OF_WIDE_FEATURES = (1, 2, 4)
 WIDE = 1024
-MOST_ROWS_FOR_INTERVAL = 8192
+MOST_ROWS_FOR_INTERVAL = 4096
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,8 @@ def _extrapolate(
     """The intercept of a line in 1/n through the values at n, n/2, n/3 ... n/8, each averaged over all parts.
 
     Both sets are cut into the same number of parts, so that the bias of each falls with the same 1/n. Sizes under
-    half the feature dimension are left out: there the bias is no longer a line. None if under three sizes are left.
+    the feature dimension are left out: there the bias is no longer a line, and the intercept came out too high by up
+    to a tenth of the bias. None if under three sizes are left.
     """
     if not distance.biased:
         return None
@@ -170,7 +171,7 @@ def _extrapolate(
     parts = [
         k
         for k in (PARTS if dim <= WIDE else PARTS_OF_WIDE_FEATURES)
-        if smallest // k >= max(dim / 2, 8) and min(groups_fake, groups_real) // k >= 2
+        if smallest // k >= max(dim, 8) and min(groups_fake, groups_real) // k >= 2
     ]
     if len(parts) < 3:
         return None

@@ -37,7 +37,7 @@ def r_precision(
     k = min(candidates, len(pool))
     first = np.empty(len(videos), dtype=np.bool_)
     for row, video in enumerate(videos):
-        name = names[row] if names else str(row)
+        name = names[row] if names else f"caption {own[row]}"
         order = permutation(seed, f"r-precision/{name}", len(pool) - 1)[: k - 1]
         others = order + (order >= own[row])
         first[row] = pool[own[row]] @ video > (pool[others] @ video).max()
