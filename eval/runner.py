@@ -157,8 +157,8 @@ def _run_one(settings: Settings, bench: Bench, spec: str, generator: Generator, 
     except Timeout:
         raise UserError(f"{run} is in use by another cogeval; wait for it, or choose another --out") from None
     try:
-        for left_over in run.rglob(".*.tmp*"):  # what a kill cut short; nobody else writes here while we hold the lock
-            left_over.unlink()
+        for left_over in [*run.rglob(".*.tmp"), *run.rglob(".*.part")]:
+            left_over.unlink()  # cut short by a kill; nobody else writes here while we hold the lock
         return Outcome(run, _fill(settings, bench, spec, generator, run, stages))
     finally:
         lock.release()
