@@ -6,6 +6,7 @@ Shapes: B clips, T frames, H x W pixels, C or 3 channels, RGB unless said. torch
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -277,9 +278,10 @@ def _mean_frames(spec: Preprocess, shape: tuple[int, ...], files: Mapping[str, P
 def _mean_clip(path: Path) -> NDArray[np.float32]:
     """The one array (C, T, H, W) of an npz or npy file."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = [loaded[name] for name in loaded.files] if hasattr(loaded, "files") else [loaded]
-    except (OSError, ValueError) as error:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            arrays = [loaded[name] for name in loaded.files] if hasattr(loaded, "files") else [loaded]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"cannot read the mean clip {path}: {error}") from None
     if len(arrays) != 1 or arrays[0].ndim != 4:
         shapes = ", ".join(str(array.shape) for array in arrays)

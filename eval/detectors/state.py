@@ -43,7 +43,8 @@ def read_state(path: Path | None, detector: str) -> State:
         if path.suffix == ".safetensors":
             loaded: object = load_file(path)
         elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
+            # Opened here, as numpy leaves the file of a broken archive open.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 loaded = {name: torch.from_numpy(archive[name]) for name in archive.files}
         else:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
