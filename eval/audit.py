@@ -56,8 +56,8 @@ def audit_clip(
 
     Rejects a clip that is one colour throughout. A frozen one (all frames equal) passes with a warning: models do
     that, and the metrics have to show it. `seen` maps the pixels' SHA-256 to the first id that had them: a clip that
-    repeats a sample with an earlier id (without `sample_id`: any) is rejected. A later id in `seen` is the repetition itself; `find_duplicates`
-    over the whole run names it.
+    repeats a sample with an earlier id (without `sample_id`: any) is rejected. A later id in `seen` is itself the
+    repetition; `find_duplicates` over the whole run names it.
     """
     name = f"sample {sample_id!r}" if sample_id else "the clip"
     if not isinstance(clip, np.ndarray) or clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[-1] != 3:
@@ -72,11 +72,9 @@ def audit_clip(
     sha256 = pixels_sha256(clip)
     if bool((clip == clip[0, 0, 0]).all()):
         colour = "#" + "".join(f"{value:02x}" for value in clip[0, 0, 0])
-        return _rejected(
-            "constant", f"expected a picture; every pixel of {name} is {colour}; look at the model", sha256
-        )
+        return _rejected("constant", f"expected pictures; every pixel of {name} is {colour}; look at the model", sha256)
     first = (seen or {}).get(sha256, sample_id)
-    if first != sample_id and natural_order(first) < natural_order(sample_id):
+    if first != sample_id and (not sample_id or natural_order(first) < natural_order(sample_id)):
         return _rejected("duplicate", _duplicate_reason(sample_id, first), sha256)
     is_frozen = n > 1 and bool((clip[1:] == clip[:1]).all())
     return Verdict(True, warnings=(f"{name} does not move: its {n} frames are equal",) * is_frozen, sha256=sha256)
@@ -153,8 +151,9 @@ def audit_video_file(
     """Look at a video that is to be scored; decodes all of it, once.
 
     Raises VideoError, one line each: cannot be read, is empty, damaged or cut short, has one frame, fewer frames than
-    `frames` at `stride` (or at `fps`) from `start` on, frames that are not evenly spaced (unless `fps` resamples them), another size
-    than (height, width) `size`, or a rotation flag, with which people would see another picture than the networks.
+    `frames` at `stride` (or at `fps`) from `start` on, frames that are not evenly spaced (unless `fps` resamples
+    them), another size than (height, width) `size`, or a rotation flag, with which people would see another picture
+    than the networks.
     """
     info = probe(path, thorough=True)
     if info.n_frames == 1:

@@ -87,14 +87,6 @@ def broken(path: Path, index: int, error: Exception | None = None) -> VideoError
     return VideoError(f"{path} is damaged: frame {index} does not decode{detail}; copy or make it again", "damaged")
 
 
-def truncated(path: Path, promised: int, decoded: int) -> VideoError:
-    """The error for a file that holds fewer frames than its header says."""
-    return VideoError(
-        f"{path} is cut short: its header promises {promised} frames and {decoded} are there; copy or make it again",
-        "truncated",
-    )
-
-
 def is_cut_short(path: Path) -> bool:
     """True if the file ends before its outermost element does; False if its kind of container does not tell."""
     size = path.stat().st_size

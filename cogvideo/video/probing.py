@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 from av import VideoFrame
 
-from cogvideo.video.opening import Source, broken, is_cut_short, open_video, truncated
+from cogvideo.video.opening import Source, broken, is_cut_short, open_video
 from cogvideo.video.reading import decoded_frames
 from cogvideo.video.timeline import Stamp, Timeline, mean_rate, stamp, timeline_of
 
@@ -53,8 +53,6 @@ def probe(path: str | os.PathLike[str], *, count: bool = True, thorough: bool = 
         timeline = timeline_of(source, stamps) if count or thorough else None
         if thorough:
             n_frames = n_decoded
-            if n_frames < source.claimed_frames:
-                raise truncated(source.path, source.claimed_frames, n_frames)
             if is_cut_short(source.path):
                 raise broken(source.path, n_frames)
         elif timeline is None:

@@ -17,7 +17,7 @@ import av
 import numpy as np
 from av import VideoFrame
 
-from cogvideo.video.opening import Clip, Source, VideoError, broken, is_cut_short, open_video, truncated
+from cogvideo.video.opening import Clip, Source, VideoError, broken, is_cut_short, open_video
 from cogvideo.video.pixels import RgbConverter
 from cogvideo.video.timeline import Timeline, read_timeline
 
@@ -143,19 +143,17 @@ def _jump(source: Source, timeline: Timeline, start: int) -> Iterator[tuple[int,
         for frame in source.container.decode(source.stream):
             if index == key and frame.pts is not None and frame.pts < pts:
                 continue
-            if index >= len(timeline) or frame.pts != timeline.pts[index]:
+            if index >= len(timeline) or frame.pts != timeline.pts[index] or frame.is_corrupt:
                 raise _OutOfStepError
-            if frame.is_corrupt:
-                raise broken(source.path, index)
             yield index, frame
             index += 1
-    except av.FFmpegError as error:
-        raise broken(source.path, index, error) from None
+    except av.FFmpegError:
+        raise _OutOfStepError from None
+    if index < len(timeline):
+        raise _OutOfStepError
 
 
 def _too_short(source: Source, n_frames: int, window: _Window) -> VideoError:
-    if n_frames < source.claimed_frames:
-        return truncated(source.path, source.claimed_frames, n_frames)
     if is_cut_short(source.path):
         return broken(source.path, n_frames)
     return VideoError(

@@ -79,7 +79,7 @@ class Timeline:
             frames = -((first - self.end) // step)
         rounding = _ROUNDING_S / self.time_base
         shown = (first + k * step for k in range(frames))
-        return [bisect_right(self.pts, (t + rounding) // 1) - 1 for t in shown if t < self.end]
+        return [bisect_right(self.pts, (t + rounding) // 1) - 1 for t in shown if t + rounding < self.end]
 
     def key_before(self, index: int) -> tuple[int, int, int]:
         """(frame index, pts, dts) of the last key frame that is shown no later than frame `index`."""
