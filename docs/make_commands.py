@@ -16,9 +16,20 @@ HEAD = """# Commands
 
 Written by `python docs/make_commands.py` from the commands themselves. `cogeval COMMAND --help` says the same.
 
-A flag is taken from the command line, else from its own environment variable, else from the one that all commands
-share, else from the protocol. `COGEVAL_HOME` is the folder of weights, real statistics and features. A flag that may
-be repeated takes several values from a variable with blanks between them.
+A flag is taken from the command line, else from the environment, else from the protocol. In the environment a flag has
+two names: the one in the table, which every command with that flag listens to, and the same with the command in it,
+which comes first (`COGEVAL_UCF101_SEED` before `COGEVAL_SEED`). A flag that may be repeated takes several values with
+blanks between them.
+
+Variables that are no flag:
+
+| variable | what it says |
+|---|---|
+| `COGEVAL_HOME` | the folder of weights, embedded data and features of real videos; else the user's cache |
+| `COGEVAL_OFFLINE` | 1: never touch the network |
+| `COGEVAL_WEIGHTS_URL_<NAME>` | where to fetch one file of weights from instead, e.g. a mirror |
+| `COGEVAL_BACKGROUND` | `light` or `dark`, for a terminal that does not tell |
+| `HF_HOME`, `TORCH_HOME`, `XDG_CACHE_HOME`, `NO_COLOR` | as everywhere |
 """
 
 
@@ -57,8 +68,12 @@ def row(option: click.Option, context: click.Context) -> str:
     """One line of the table of flags."""
     names = " / ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
     value = "" if option.is_flag or option.count else f" `{option.make_metavar(context)}`"
-    variables = option.envvar if isinstance(option.envvar, list) else [option.envvar] if option.envvar else []
-    cells = (names + value, option.help or "", "<br>".join(f"`{name}`" for name in variables))
+    meaning = option.help or ""
+    if option.show_default:
+        default = option.get_default(context)
+        meaning += f" Default: {('yes' if default else 'no') if option.is_flag else default}."
+    variables = option.envvar if isinstance(option.envvar, list) else []
+    cells = (names + value, meaning, f"`{variables[-1]}`" if variables else "")
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 
 

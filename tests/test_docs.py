@@ -10,9 +10,13 @@ from pathlib import Path
 from types import ModuleType
 
 import click
+import numpy as np
 import pytest
 
 import cogeval
+from eval.protocol import MetricSpec
+from eval.registry import metrics
+from eval.scoring import FeatureSet, ScoreInput
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = ("cogvideo", "eval", "human_eval", "reports", "tests", "benchmarks", "docs")
@@ -70,6 +74,40 @@ def test_every_command_and_flag_explains_itself() -> None:
         if isinstance(parameter, click.Option) and not (parameter.help or parameter.hidden)
     ]
     assert silent + [f"cogeval {path}" for path, command in commands() if not command.help] == []
+
+
+def test_every_environment_variable_that_is_read_is_on_the_page() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text()
+    read = {
+        name
+        for package in ("cogvideo", "eval", "human_eval", "reports")
+        for path in (ROOT / package).rglob("*.py")
+        for name in re.findall(r"[\"']_?(COGEVAL_[A-Z_]+)", path.read_text())
+    }
+    assert {"COGEVAL_HOME", "COGEVAL_OFFLINE"} <= read
+    assert [name for name in sorted(read) if f"`{name}" not in page] == []
+
+
+def test_the_example_of_the_contributing_guide_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "entries", dict(metrics.entries))
+    (example,) = re.findall(r"```python\n(.+?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    exec(compile(example, "CONTRIBUTING.md", "exec"), {})
+
+    def features(*rows: list[float]) -> FeatureSet:
+        names = tuple(map(str, range(len(rows))))
+        return FeatureSet(names, names, names, np.array(rows, dtype=np.float32))
+
+    data = ScoreInput(fake=features([0, 1], [2, 1]), real=features([1, 4], [1, 4], [1, 7]))
+    score = metrics.get("mean-gap").make(MetricSpec("mean-gap", "mean-gap"), data)
+    assert (score.value, score.n_fake, score.n_real) == (16.0, 2, 3)
+
+
+def test_the_example_of_the_readme_works(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"```python\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    streamed, at_once = re.fullmatch(r"tensor\(([\d.]+)\S*(?: dtype=\S+)? ([\d.]+)\n", capsys.readouterr().out).groups()
+    assert float(streamed) == pytest.approx(float(at_once), rel=1e-3)
 
 
 def test_the_readme_names_each_command_and_exit_code() -> None:
