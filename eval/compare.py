@@ -138,7 +138,7 @@ def _selected(runs: Sequence[Run], metric: str) -> dict[tuple[str, str], Members
             if not metric or metric.lower() in (found.id.lower(), found.label.lower(), found.metric.lower()):
                 keys.setdefault((found.id, found.fingerprint), {})[i] = found
     if not keys:
-        known = sorted({m.id for run in runs for m in run.result.metrics})
+        known = sorted({name for run in runs for m in run.result.metrics for name in (m.id, m.metric)})
         raise UserError(
             f"no run has metric {metric!r}{did_you_mean(metric, known)}" if metric else "no run has a metric"
         )

@@ -80,7 +80,8 @@ class PublishedRow(_Strict):
         """The stated setting in one line: `trained on UCF-101 train, 128 px, 16 frames, 10000 x 4 samples`."""
         words = [self.setting]
         if self.resolution is not None:
-            words.append(f"{self.resolution} px")
+            is_size = str(self.resolution).replace("x", "").isdigit()
+            words.append(f"{self.resolution} px" if is_size else f"{self.resolution} resolution")
         if self.frames is not None:
             words.append(f"{self.frames} frames")
         if self.samples is not None:
@@ -144,7 +145,9 @@ def rows_for(result: Result, metric: MetricResult) -> list[PublishedRow]:
     """The printed numbers to show beside a metric of a run: CogVideo's first, then by year, newest first."""
     name = printed_name(metric)
     found = rows(dataset_of(result), name) if name else []
-    return sorted(found, key=lambda row: (not row.model.startswith("CogVideo"), -(row.year or 0)))
+    return sorted(
+        found, key=lambda row: (row.model != "CogVideo", not row.model.startswith("CogVideo"), -(row.year or 0))
+    )
 
 
 def dataset_of(result: Result) -> str:

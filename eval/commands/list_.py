@@ -43,7 +43,7 @@ def list_(kinds: tuple[str, ...], is_json: bool) -> Finished:
 
 
 def _registered(name: str) -> Rows:
-    """Entries of one registry. What cannot be imported here is listed with its reason, because its name still counts."""
+    """Entries of one registry. What cannot be imported here is listed with its reason: its name still counts."""
     from eval import registry
 
     kind: registry.Registry[Any] = getattr(registry, name)

@@ -20,9 +20,9 @@ from eval.notation import (
     number,
     verdicts,
 )
-from eval.published import PublishedRow, matches, printed_value, rows_for
 from eval.terminal.columns import NARROW, Cell, Column, fitting, mark_of, scale_cell, table_lines
 from eval.terminal.console import Line, encoding_of, signs_for, wrapped
+from eval.terminal.printed import PrintedNumbers
 from eval.terminal.results import floor_of, sentence_lines
 
 LONGEST_NAME = 36
@@ -37,21 +37,16 @@ class BenchmarkTable:
         self.comparison = comparison
         self.printed = printed
         self.has_pairs = has_pairs
-        self._sources: dict[str, str] = {}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, encoding = options.max_width, encoding_of(console, options)
-        self._sources = {}
         yield self._title(encoding).fit(width)
         for group in self.comparison.groups:
             yield Text("")
             yield from self._group(group, width, encoding)
+        yield from PrintedNumbers(self.comparison, self.printed).lines(width, encoding)
         yield Text("")
         yield from self._verdicts(width, encoding)
-        if self._sources:
-            yield Text("")
-            for key, text in sorted(self._sources.items()):
-                yield from wrapped(text, Line(encoding).add(f"[{key}]", "dim").add(" ").text, 2, width, encoding, "dim")
 
     def _title(self, encoding: str) -> Line:
         runs = self.comparison.runs
@@ -71,7 +66,7 @@ class BenchmarkTable:
                 lines += wrapped(sentence, Text(""), 0, width, encoding, "dim")
         if self.has_pairs and len(group.members) > 1:
             lines += self._pairs(group, width, encoding)
-        return lines + self._printed_rows(group, width, encoding)
+        return lines
 
     def _columns(self, group: Group, encoding: str) -> list[Column]:
         order = group.order()
@@ -150,64 +145,6 @@ class BenchmarkTable:
         methods = dict.fromkeys(p.difference.method for p in shown if p.difference)
         for method in methods:
             lines += wrapped(f"Intervals: {method}.", Text(""), 0, width, encoding, "dim")
-        return lines
-
-    def _printed_rows(self, group: Group, width: int, encoding: str) -> list[Text]:
-        """Numbers from papers: hollow, with setting, confidence, disputes and source; a rank only for one setting."""
-        if self.printed == 0:
-            return []
-        run = self.comparison.runs[next(iter(group.members))]
-        metric = next(iter(group.members.values()))
-        printed = rows_for(run.result, metric)
-        if not printed:
-            return []
-        protocol, spec = run.protocol, run.spec(group.id)
-        told = [
-            (row, *(matches(row, protocol, spec) if protocol else (False, ["the run's protocol is not recorded"])))
-            for row in printed
-        ]
-        # The same setting first: those are the rows that a reader looks for.
-        told.sort(key=lambda item: not item[1])
-        shown = told if self.printed is None else told[: self.printed]
-        lines = [Text("")]
-        same = sum(is_same for _, is_same, _ in told)
-        said = f"{count(same)} with the same setting" if same else "none with the same setting, so none is ranked"
-        head = Line(encoding).add(f"{group.label} from papers", "title").add(f"  {len(printed)} numbers, {said}", "dim")
-        lines.append(head.fit(width))
-        common = (
-            [words for words in shown[0][2] if all(words in differing for _, _, differing in shown)] if shown else []
-        )
-        for words in common:
-            sign, role = mark_of("not-comparable", signs_for(encoding))
-            lines += sentence_lines(sign, role, "", f"{words}", width, encoding)
-        for row, is_same, differing in shown:
-            lines += self._printed_row(row, is_same, [d for d in differing if d not in common], width, encoding)
-        if len(shown) < len(told):
-            rest = f"{count(len(told) - len(shown))} more: `cogeval list published`, or the run's report.html"
-            lines.append(Line(encoding).add(f"  {rest}", "dim").fit(width))
-        return lines
-
-    def _printed_row(
-        self, row: PublishedRow, is_same: bool, differing: Sequence[str], width: int, encoding: str
-    ) -> list[Text]:
-        sign, _ = mark_of("from-paper", signs_for(encoding))
-        self._sources[row.source] = row.source_text
-        std = f" ± {row.std:g} as printed" if row.std is not None else ""
-        setting = "same setting" if is_same else row.facts
-        first = Line(encoding).add(f"{sign} ").add(row.name, width=30).add(" ")
-        first.add(printed_value(row), width=9, right=True).add("  ")
-        body = f"{setting}{std and ';' + std}; {row.confidence} confidence [{row.source}]"
-        lines = (
-            wrapped(body, first.text, 44, width, encoding, "dim")
-            if width >= 93
-            else [first.fit(width), *wrapped(body, Text("    "), 4, width, encoding, "dim")]
-        )
-        notes = [f"note: {row.note}"] if row.note else []
-        notes += [f"disputed: {text}" for text in row.disputes]
-        notes += [f"differs in {', '.join(d.partition(':')[0] for d in differing)}"] if differing else []
-        for note in notes:
-            role = "warn" if note.startswith("disputed") else "dim"
-            lines += wrapped(note, Text("    "), 4, width, encoding, role)
         return lines
 
     def _verdicts(self, width: int, encoding: str) -> list[Text]:

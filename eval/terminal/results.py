@@ -52,9 +52,9 @@ class ResultsTable:
             yield Text("")
             longest = max(map(len, self.paths)) + 2
             for name, path in self.paths.items():
-                # A path is never cut: it is there to be copied.
+                # A path is folded and never cut: it is there to be copied.
                 line = Line(encoding).add(name, "dim", width=longest).add(str(path)).text
-                line.no_wrap, line.overflow = True, "ignore"
+                line.no_wrap, line.overflow = False, "fold"
                 yield line
 
     def _columns(self, encoding: str) -> list[Column]:

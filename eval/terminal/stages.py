@@ -181,7 +181,9 @@ class Stages:
         signs, now = signs_for(encoding), self.clock()
         line = Line(encoding).add("  ").add(stage.name, width=NAME_CELLS)
         if has_bar and self.console.width >= BAR_WIDTH:
-            done = int(stage.share() * BAR_CELLS)
+            done = round(stage.share() * BAR_CELLS)
+            if stage.state != "finished":
+                done = min(done, BAR_CELLS - 1)
             role = {"finished": "ok", "running": "accent", "stopped": "warn"}.get(stage.state, "dim")
             line.add(signs.done * done, role).add(signs.left * (BAR_CELLS - done), "dim").add("  ")
         line.add(stage.count_words(), width=COUNT_CELLS, right=True)
