@@ -241,7 +241,8 @@ def _clause(reason: object, timeout_s: float) -> str:
         return f"no answer within {timeout_s:g} s"
     if isinstance(reason, ConnectionRefusedError):
         return "the connection was refused"
-    return f"the connection failed ({str(reason) or type(reason).__name__})"
+    words = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+    return f"the connection failed ({words})"
 
 
 def _size(path: Path) -> int:
