@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from eval.registry import detectors, did_you_mean
 
 # Captions a pass through the text tower; they cost little.
 TEXT_PIECE = 64
+# What OpenAI's archive holds beside the weights.
+NO_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask"}
 _log = logging.getLogger(__name__)
 Tokeniser = Callable[[Sequence[str]], tuple[Tensor, Sequence[bool]]]
 
@@ -182,10 +185,12 @@ def _clip_state(path: Path | None) -> State:
         return read_state(path, "clip")
     except UserError:
         try:
-            state = torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+            with warnings.catch_warnings():
+                # torch deprecates making such files; OpenAI's exist.
+                warnings.simplefilter("ignore")
+                state = torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
         except RuntimeError:
             pass
         else:
-            sizes = {"input_resolution", "context_length", "vocab_size"}
-            return {name: value.float() for name, value in state.items() if name not in sizes}
+            return {name: value.float() for name, value in state.items() if name not in NO_WEIGHTS}
         raise

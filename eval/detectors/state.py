@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -47,7 +48,10 @@ def read_state(path: Path | None, detector: str) -> State:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 loaded = {name: torch.from_numpy(archive[name]) for name in archive.files}
         else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                # A program in TorchScript is warned of, then refused; the refusal is enough.
+                warnings.simplefilter("ignore")
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (
         OSError,
         EOFError,
