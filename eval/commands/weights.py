@@ -33,14 +33,21 @@ def weights() -> None:
 @weights.command("list")
 @as_json
 def list_(is_json: bool) -> Finished:
-    """Every file of the catalogue, and whether it is here."""
+    """Every file of the catalogue, and whether it is here. Embedded networks come with the package."""
     from eval.weights import open_store
 
-    store = open_store()
+    store, embedded = open_store(), _embedded()
     states = [store.status(name) for name in store.catalogue]
     if is_json:
         rows = [_status_row(store, state) for state in states]
-        _answer({"home": str(store.home), "offline": store.offline, "weights": rows})
+        _answer(
+            {
+                "home": str(store.home),
+                "offline": store.offline,
+                "weights": rows,
+                "embedded": [_file_row(file) for file in embedded],
+            }
+        )
         return Finished(json=True)
     from rich.table import Table
 
@@ -51,6 +58,9 @@ def list_(is_json: bool) -> Finished:
         entry = store.entry(state.name)
         size = readable_size(entry.size_bytes if state.state == "partial" else state.size_bytes)
         table.add_row(state.name, state.state, size, state.hash_state, entry.licence, entry.purpose)
+    for file in embedded:
+        size = readable_size(file.path.stat().st_size)
+        table.add_row(file.name, "embedded", size, "verified", file.licence, "embedded data")
     _print(table)
     click.echo(f"\nkept in {store.home / 'weights'}")
     return Finished()
@@ -115,7 +125,8 @@ def verify(names: Sequence[str], is_json: bool) -> Finished:
     store = open_store()
     chosen = [store.entry(name).name for name in names]
     chosen = chosen or [name for name in store.catalogue if store.status(name).state in ("present", "damaged")]
-    return _files_answer(store, _each(chosen, store.verify), is_json)
+    files = _each(chosen, store.verify)
+    return _files_answer(store, files if names else [*files, *_embedded()], is_json)
 
 
 def readable_size(size_bytes: int | None) -> str:
@@ -151,14 +162,24 @@ def _files_answer(store: WeightStore, files: Sequence[WeightFile], is_json: bool
         return Finished(json=True)
     for file in files:
         click.echo(f"{file.name}  {file.path}")
-        click.echo(f"  sha256 {file.sha256}, {_vouched(store, file)}")
+        click.echo(f"  sha256 {file.sha256}, {_vouched(file)}")
     if not files:
         click.echo(f"no weights are in {store.home / 'weights'}; `cogeval weights list` shows what there is to fetch")
     return Finished()
 
 
-def _vouched(store: WeightStore, file: WeightFile) -> str:
+def _embedded() -> list[WeightFile]:
+    """The weights in the package, checked against their cards. Raises UserError for a damaged one."""
+    from eval.detectors.weights import EMBEDDED, embedded_file
+
+    files = (embedded_file(path.stem) for path in sorted(EMBEDDED.glob("*.safetensors")))
+    return [file for file in files if file]
+
+
+def _vouched(file: WeightFile) -> str:
     """In words, who vouches for the hash."""
+    if file.origin == "embedded":
+        return "as on its card"
     if file.is_verified:
         return "as published"
     return "no published hash is known: pinned here, so that another file of this name will be refused"
