@@ -30,6 +30,9 @@ Variables that are no flag:
 | `COGEVAL_WEIGHTS_URL_<NAME>` | where to fetch one file of weights from instead, e.g. a mirror |
 | `COGEVAL_BACKGROUND` | `light` or `dark`, for a terminal that does not tell |
 | `HF_HOME`, `TORCH_HOME`, `XDG_CACHE_HOME`, `NO_COLOR` | as everywhere |
+
+`eval "$(_COGEVAL_COMPLETE=bash_source cogeval)"` in `~/.bashrc` completes commands and flags (`zsh_source` and
+`fish_source` for other shells).
 """
 
 

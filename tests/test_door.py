@@ -226,6 +226,13 @@ def test_python_dash_m_is_the_same_door(tmp_path: Path) -> None:
     assert (run.returncode, run.stdout, run.stderr) == (0, f"cogeval {cogeval.__version__}\n", "")
 
 
+def test_a_shell_can_complete_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in {"_COGEVAL_COMPLETE": "bash_complete", "COMP_WORDS": "cogeval uc", "COMP_CWORD": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert cogeval.main([]) == 0
+    assert capsys.readouterr().out == "plain,ucf101\n"
+
+
 @pytest.mark.parametrize("name", list(cogeval.COMMANDS))
 def test_every_command_of_the_table_loads_and_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cogeval.main([name, "--help"]) == 0
