@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -28,12 +28,20 @@ def data() -> None:
 @data.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed draws other clips.")
-def shapes(folder: Path, seed: int) -> None:
-    """Draw the embedded data set `shapes` into DIR, in UCF-101's layout."""
+@click.option(
+    "--classes",
+    type=click.Choice(["benchmark", "training", "all"]),
+    default="benchmark",
+    show_default=True,
+    help="The 40 of the benchmark, the 186 a generator may learn from, or all 210.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Clips drawn at a time. Default: one a core, four at most.")
+def shapes(folder: Path, seed: int, classes: Literal["benchmark", "training", "all"], workers: int | None) -> None:
+    """Draw the embedded data set `shapes` into the new folder DIR, in UCF-101's layout."""
     from eval.datasets.shapes import render
 
-    render(folder, seed=seed)
-    click.echo(f"shapes drawn with seed {seed} in {folder}")
+    render(folder, seed=seed, classes=classes, workers=workers)
+    click.echo(f"shapes ({classes} classes, seed {seed}) drawn in {folder}")
 
 
 @data.command()

@@ -122,3 +122,10 @@ def test_real_ucf_clips(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 2
     assert "found    2 of 13,320 (train 2 of 9,624, test 0 of 3,696), 2 videos, 101 classes" in out
     assert "13,318 missing, 0 broken" in err
+
+
+def test_shapes_are_not_drawn_over_something(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.txt").write_text("x")
+    assert main(["data", "shapes", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
