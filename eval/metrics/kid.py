@@ -22,7 +22,9 @@ def score(spec: MetricSpec, data: ScoreInput) -> Score:
     """KID as it is, sign kept; `details` has it times 1000, as StyleGAN's tools print it."""
     scored = score_distance(spec, data, _kid(spec))
     subsets, size = int(spec.option("subsets", 100)), int(spec.option("subset_size", 1000))
-    how = f"{subsets} subsets of at most {size:,} rows" if subsets else "all pairs"
+    how = f"{subsets} subsets of {size:,} rows" if subsets else "all pairs"
+    if subsets and min(int(scored.details["rows_fake"]), int(scored.details["rows_real"])) <= size:
+        how = f"all pairs, because a set has no more than {size:,} rows"
     return replace(scored, details={**scored.details, "kid_x1000": scored.value * 1000, "estimator": how})
 
 
