@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import unicodedata
@@ -45,6 +46,14 @@ ASCII = Signs("=", "-", "-", ".", "|", "-", "*", "o", "%", "~", "x", "!")
 SPELT = {"−": "-", "–": "-", "×": "x", "…": "...", "·": ".", "“": '"', "”": '"', "‘": "'", "’": "'", "→": "->"}
 
 
+class _PipeConsole(Console):
+    """rich ends the program with 1 when the reader has gone; the door has an exit code of its own for that."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def make_console(
     file: TextIO | None = None, *, stderr: bool = False, environ: Mapping[str, str] | None = None
 ) -> Console:
@@ -61,7 +70,7 @@ def make_console(
     roles = colours | WEIGHTS | {"leading": f"bold {colours['accent']}"}
     styles = {f"cogeval.{role}": style for role, style in roles.items()}
     width = None if probe.is_terminal or environ.get("COLUMNS") else PIPE_WIDTH
-    return Console(
+    return _PipeConsole(
         file=stream,
         width=width,
         theme=Theme(styles, inherit=False),

@@ -396,3 +396,12 @@ def test_a_partial_run_has_the_half_disc(sample_runs, tmp_path):
 def test_paths_are_never_cut(sample_runs):
     path = Path("runs") / ("x" * 150) / "result.json"
     assert str(path) in shown(results_table(sample_runs.result(), {"data": path}), 80).replace("\n", "")
+
+
+def test_a_reader_that_has_gone_is_left_to_the_door():
+    class Gone(Screen):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        make_console(Gone(is_terminal=False), environ={}).print("text")
