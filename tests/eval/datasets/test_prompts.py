@@ -110,7 +110,7 @@ def test_a_prompt_beside_captions_is_the_choice(tmp_path: Path) -> None:
         ("p.txt", b"a cat\na d\xf6g\n", "p.txt line 2: expected UTF-8 text, byte 0xf6 is not"),
         ("p.txt", "a cat\n".encode("utf-16"), "p.txt line 1: expected UTF-8 text, this file is UTF-16"),
         ("p.txt", b"\n\n", "holds no prompt"),
-        ("p.csv", b"promt,id\na,b\n", "line 1: got promt, id; did you mean prompt?"),
+        ("p.csv", b"promt,id\na,b\n", "got promt, id; did you mean prompt?"),
         ("p.csv", b"", "line 1: expected a column 'prompt' (or 'captions'), got an empty file"),
         ("p.csv", b"prompt,prompt\na,b\n", "line 1: column 'prompt' stands there twice"),
         ("p.csv", b"id,prompt\n1,a\n2,b\n1,c\n", "line 4: id '1' was already used in line 2"),
