@@ -45,7 +45,7 @@ def doctor(is_json: bool, has_measuring: bool) -> Finished:
             json.dumps({"ok": not failed, "sections": [_row(s) for s in sections]}, ensure_ascii=False, indent=1)
         )
     else:
-        _show_verdict(failed, missing)
+        _show_verdict(failed, missing, has_measuring)
     return Finished(exit_code=BROKEN if failed else 0, json=is_json)
 
 
@@ -77,7 +77,7 @@ def _show(section: Section) -> None:
     console.print()
 
 
-def _show_verdict(failed: list[Check], missing: list[Check]) -> None:
+def _show_verdict(failed: list[Check], missing: list[Check], has_measuring: bool) -> None:
     from eval.terminal.console import Line, make_console, signs_for
 
     console = make_console()
@@ -87,7 +87,8 @@ def _show_verdict(failed: list[Check], missing: list[Check]) -> None:
         names = ", ".join(check.name for check in failed)
         line.add(signs.cross, "bad").add(f" {len(failed)} to mend before numbers from here can be trusted: {names}")
     else:
-        line.add(signs.disc, "ok").add(" Numbers from this machine can be trusted")
+        said = "numbers from this machine can be trusted" if has_measuring else "numbers were not measured"
+        line.add(signs.disc, "ok").add(f" Nothing to mend, {said}")
     console.print(line.text, soft_wrap=True)
     if missing:
         protocols = Line(console.encoding).add(signs.ring, "warn")

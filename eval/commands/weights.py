@@ -239,7 +239,7 @@ def _bars(is_quiet: bool) -> Iterator[tuple[Callable[[str], None], Callable[[str
     console = make_console(stderr=True)
     columns = (
         bars.TextColumn("{task.description}"),
-        bars.BarColumn(28),
+        bars.BarColumn(28, "cogeval.dim", "cogeval.accent", "cogeval.ok", "cogeval.dim"),
         bars.DownloadColumn(),
         bars.TransferSpeedColumn(),
         bars.TimeRemainingColumn(),

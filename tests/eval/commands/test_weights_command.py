@@ -86,6 +86,17 @@ def test_fetch_says_where_the_file_is_and_who_vouches_for_it(run: Run, url: str,
     ]
 
 
+def test_a_terminal_gets_a_bar(run: Run, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    code, out, err = run("fetch", NAME, "--url", url)
+    assert code == 0, err
+    assert "━" * 28 in err
+    assert "51.2/51.2 kB" in err
+    assert "\x1b[" not in out
+
+
 def test_list_tells_every_state(run: Run, url: str, tmp_path: Path) -> None:
     run("fetch", NAME, "--url", url)
     damaged = tmp_path / "home" / "weights" / PUBLIC / "cluster_label2.npy"
