@@ -98,7 +98,10 @@ class Manifest(Record):
 
 
 class SampleLine(Record):
-    """A finished sample. `frames_sha256` is of the uint8 frames, so that a changed or damaged file is noticed."""
+    """A finished sample. `frames_sha256` is of the uint8 frames, so that a changed or damaged file is noticed.
+
+    `kind` is the short code of a rejection and `reason` its sentence; `origin` says what file the clip was read from.
+    """
 
     id: str
     index: int
@@ -108,7 +111,9 @@ class SampleLine(Record):
     file: str = ""
     frames_sha256: str = ""
     ok: bool
+    kind: str = ""
     reason: str = ""
+    origin: dict[str, str] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
     seconds: float = 0.0
     scores: dict[str, float] = Field(default_factory=dict)

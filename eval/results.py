@@ -176,8 +176,8 @@ def _weight_facts(file: WeightFile) -> WeightFacts:
 
 
 def count_samples(lines: Sequence[SampleLine], planned: int) -> Counts:
-    """How many samples were made and rejected, with the reasons grouped by their wording before the first colon."""
-    reasons = Counter(line.reason.split(":")[0] for line in lines if not line.ok)
+    """How many samples were made and rejected, and how many of each kind of rejection."""
+    reasons = Counter(line.kind for line in lines if not line.ok)
     ok = sum(line.ok for line in lines)
     rejected = len(lines) - ok
     return Counts(planned=planned, made=len(lines), ok=ok, rejected=rejected, reasons=dict(sorted(reasons.items())))

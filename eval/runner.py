@@ -217,7 +217,7 @@ def _fill(settings: Settings, bench: Bench, spec: str, generator: Generator, run
         data=data_facts(bench.data, bench.plan, bench.protocol.split),
         clip=jsonable(bench.protocol.clip),
         metrics=found,
-        warnings=_warnings(settings, bench, lines),
+        warnings=[*generator.notes, *_warnings(settings, bench, lines)],
         licences={file.name: file.licence for file in bench.files.values() if file.licence},
         settings=list(settings.choices),
         timing={name: round(value, 3) for name, value in timing.items()},

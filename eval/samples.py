@@ -112,15 +112,17 @@ class SampleStore:
             label=request.label,
             seed=request.seed,
             ok=False,
+            origin=dict(self.generator.origins.get(request.id, {})),
             seconds=round(seconds, 6),
         )
         if isinstance(clip, Rejection):
-            return line.model_copy(update={"reason": clip.reason})
+            return line.model_copy(update={"kind": "no-clip", "reason": clip.reason})
         if request.priming is not None and len(clip) == self.protocol.clip.frames:
             clip = self._with_given_frames(clip, request.priming)
         verdict = audit_clip(clip, frames=self.protocol.clip.frames, seen=self._seen)
         if not verdict.ok:
-            return line.model_copy(update={"reason": verdict.reason, "frames_sha256": verdict.sha256})
+            found = {"kind": verdict.kind, "reason": verdict.reason, "frames_sha256": verdict.sha256}
+            return line.model_copy(update=found)
         self._seen.setdefault(verdict.sha256, request.id)
         with whole_file(self._spooled(request.id)) as temporary, temporary.open("wb") as file:
             np.save(file, clip)
