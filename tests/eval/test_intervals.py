@@ -181,7 +181,7 @@ def test_line_in_one_over_n():
     assert fit_inverse_n(sizes, values) == pytest.approx((3, 50))
     weights = intercept_weights(sizes)
     assert weights.sum() == pytest.approx(1)
-    noisy = np.array(values) + [0.1, -0.2, 0.3, 0.1]
+    noisy = np.array(values) + np.array([0.1, -0.2, 0.3, 0.1])
     assert weights @ noisy == pytest.approx(fit_inverse_n(sizes, noisy)[0])
     assert noisy @ weights == pytest.approx(np.polyfit(1 / np.array(sizes), noisy, 1)[1])
     with pytest.raises(ValueError, match="at least two sizes"):

@@ -144,7 +144,7 @@ def test_bad_input_is_one_line():
         fvd.score(spec(), replace(given, real=None))
     broken = given.fake.values.copy()
     broken[4, 0] = np.nan
-    with pytest.raises(UserError, match="1 of 10 fake samples .* 'fake0004'"):
+    with pytest.raises(UserError, match=r"1 of 10 fake samples .* 'fake0004'"):
         fvd.score(spec(), replace(given, fake=replace(given.fake, values=broken)))
     with pytest.raises(UserError, match="the fake set has 1"):
         fvd.score(spec(), replace(given, fake=take(given.fake, slice(1))))

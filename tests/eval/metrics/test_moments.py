@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -54,7 +56,7 @@ def test_any_split_is_the_single_pass(cuts, batch, offset):
     x = features(offset=offset)
     edges = [0, *sorted(cuts), len(x)]
     shards = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         shard = Moments(x.shape[1])
         for low in range(start, stop, batch):
             shard.update(x[low : min(low + batch, stop)])
