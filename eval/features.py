@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -175,9 +176,9 @@ class ShardFolder:
         if not path.exists():
             return None
         try:
-            with np.load(path) as stored:
+            with path.open("rb") as file, np.load(file) as stored:
                 return [str(name) for name in stored["ids"]]
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             path.unlink()
             return None
 
@@ -266,12 +267,6 @@ class RealFeatures:
             "backend": self.extractor.backend,
         }
         return ShardFolder(cache_home() / "features" / short_hash([rest, described.hexdigest()], 32))
-
-
-def chunks_of(ids: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
-    """(shard number, ids) of planned samples: fixed by the plan alone."""
-    for number, at in enumerate(range(0, len(ids), SHARD)):
-        yield number, ids[at : at + SHARD]
 
 
 def _refuse_non_finite(
