@@ -6,6 +6,7 @@ flags, sample aspect ratio and alpha are left aside: pixels as stored.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import cast
 
 import numpy as np
@@ -46,9 +47,16 @@ class RgbConverter:
         return pulled
 
 
-def _rgb_graph(frame: VideoFrame) -> Graph:
+def filter_graph() -> Graph:
+    """An empty filter graph that starts no threads of its own, where PyAV lets us say so (version 18)."""
     graph = Graph()
-    graph.threads = 1
+    with suppress(AttributeError):
+        graph.threads = 1
+    return graph
+
+
+def _rgb_graph(frame: VideoFrame) -> Graph:
+    graph = filter_graph()
     source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
     graph.link_nodes(source, graph.add("scale"), graph.add("format", "pix_fmts=rgb24"), graph.add("buffersink"))
     graph.configure()

@@ -92,8 +92,8 @@ def _collect(
     """The frames of the window out of the decoded ones, in one array."""
     to_rgb = RgbConverter()
     index, taken = -1, -1
-    pictures: list[Clip] = []
     clip_THWC: Clip | None = None
+    pictures: list[Clip] = []
     for target in window.indices(timeline):
         while index < target:
             try:
@@ -102,17 +102,22 @@ def _collect(
                 if window.frames is None and pictures:
                     return np.stack(pictures)
                 raise _too_short(source, index + 1, window) from None
-        if taken != index:
+        if taken == index:
+            # A frame that stays on show.
+            picture = pictures[-1]
+        else:
             picture, taken = to_rgb(frame), index
-        if not pictures and window.frames is not None:
-            clip_THWC = np.empty((window.frames, *picture.shape), np.uint8)
-        elif pictures and picture.shape != pictures[0].shape:
+        if pictures and picture.shape != pictures[0].shape:
             raise _size_changes(source, pictures[0], picture, index)
-        if clip_THWC is None:
+        if window.frames is None:
             pictures.append(picture.copy())
         else:
+            if clip_THWC is None:
+                clip_THWC = np.empty((window.frames, *picture.shape), np.uint8)
             clip_THWC[len(pictures)] = picture
             pictures.append(clip_THWC[len(pictures)])
+        # Gone before the next one is made, which then gets the same memory.
+        del picture
     if len(pictures) < (window.frames or 1):
         raise _too_short(source, len(timeline or ()), window)
     return np.stack(pictures) if clip_THWC is None else clip_THWC

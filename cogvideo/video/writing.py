@@ -20,13 +20,13 @@ import numpy as np
 from av import CodecContext, VideoFrame
 from av.codec.codec import UnknownCodecError
 from av.codec.context import Flags
-from av.filter import Graph
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from cogvideo.errors import UserError
 from cogvideo.video.opening import Clip
+from cogvideo.video.pixels import filter_graph
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,7 @@ def _encode(
 
 def _with_palette(clip_THWC: Clip, rate: Fraction) -> Iterator[VideoFrame]:
     """The frames in 256 colours, chosen over the whole clip."""
-    graph = Graph()
-    graph.threads = 1
+    graph = filter_graph()
     _, height, width, _ = clip_THWC.shape
     rgb = av.VideoFormat("rgb24", width, height)
     source = graph.add_buffer(width=width, height=height, format=rgb, time_base=1 / rate)
