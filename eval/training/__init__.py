@@ -1,0 +1,1 @@
+"""Training of the embedded detectors. Nothing that scores a video imports it."""
