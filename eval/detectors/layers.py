@@ -57,8 +57,18 @@ class Unit3D(nn.Module):
             t, h, w = (tensorflow_padding(size, self.kernel, self.stride) for size in x_BCTHW.shape[2:])
             x_BCTHW = functional.pad(x_BCTHW, (*w, *h, *t))
         # In place only where nothing has to be kept for a backward pass.
-        y: Tensor = self.bn(self.conv3d(x_BCTHW))
+        y: Tensor = self.bn(self._convolved(x_BCTHW))
         return functional.relu(y, inplace=not torch.is_grad_enabled())
+
+    def _convolved(self, x_BCTHW: Tensor) -> Tensor:
+        conv = self.conv3d
+        if self.kernel == 1 and self.stride == 1 and x_BCTHW.is_contiguous(memory_format=torch.channels_last_3d):
+            # The 1x1x1 convolution as the matrix product that it is. torch's own, on a CPU, returns another memory
+            # layout, and every pool and convolution after it then runs many times slower.
+            y_BTHWC = functional.linear(x_BCTHW.permute(0, 2, 3, 4, 1), conv.weight.flatten(1), conv.bias)
+            return y_BTHWC.permute(0, 4, 1, 2, 3)
+        result: Tensor = conv(x_BCTHW)
+        return result
 
     def fold(self) -> None:
         """Move the batch norm into the convolution, computed in float64; for evaluation only."""

@@ -65,6 +65,30 @@ def test_unit_is_a_convolution_of_the_padded_input(kernel, stride, size):
     torch.testing.assert_close(unit(x), expected)
 
 
+def test_the_memory_layout_is_kept_through_i3d():
+    """A layer that returned another layout would cost a third of the speed, and nothing else would show it."""
+    network = fold_batch_norm(randomised(I3D(10, 1 / 8))).to(memory_format=torch.channels_last_3d)
+    seen = {}
+
+    def note(name):
+        return lambda _module, _inputs, y: seen.update({name: y.is_contiguous(memory_format=torch.channels_last_3d)})
+
+    for name, module in network.named_modules():
+        if isinstance(module, (Unit3D, SamePool3d)):
+            module.register_forward_hook(note(name))
+    with torch.no_grad():
+        network(clips(2).to(memory_format=torch.channels_last_3d))
+    assert len(seen) == 57 + 4 + 9
+    assert [name for name, kept in seen.items() if not kept] == []
+
+
+@pytest.mark.parametrize("size", [(4, 5, 6), (1, 1, 1)])
+def test_unit_in_both_memory_layouts(size):
+    unit = randomised(Unit3D(16, 8))
+    x = torch.rand((2, 16, *size), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(unit(x.to(memory_format=torch.channels_last_3d)), unit(x.clone()), atol=1e-6, rtol=1e-5)
+
+
 def test_channel_counts():
     assert [scaled(c, 1) for c in (16, 24, 208, 1024)] == [16, 24, 208, 1024]
     assert [scaled(c, 1 / 8) for c in (16, 64, 384, 1024)] == [8, 8, 48, 128]
