@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cogvideo.errors import UserError
 from cogvideo.video import VideoInfo
@@ -117,7 +117,7 @@ def _plan_per_item(
         rest = [item for item in with_videos if item.id not in used]
         heldout, _ = cut(_shuffled(rest, "heldout", len(clips)), rule, len(clips), pool)
         sources: list[RealClip | None] = list(clips)
-        texts = [(clip.caption, clip.label) for clip in clips]
+        texts = [(clip.caption, clip.label, clip.ref.item_id) for clip in clips]
         if rule.given:
             notes.append(
                 "The clip that gives the first frames is also in the reference set, as in the protocol's source."
@@ -127,13 +127,18 @@ def _plan_per_item(
         chosen = items if wanted is None else items[:wanted]
         _need(len(chosen), wanted, "prompts", data, protocol, [])
         sources = [None] * len(chosen)
-        texts = [(item.caption, item.label) for item in chosen]
+        texts = [(item.caption, item.label, item.id) for item in chosen]
     phrases = data.captions.get(language, {}) if language != "en" else {}
     requests = [
-        _request(f"{index:05d}", index, phrases.get(label, caption) or label, label, seed, protocol, sources[index])
-        for index, (caption, label) in enumerate(texts)
+        replace(
+            _request(
+                f"{index:05d}", index, phrases.get(label, caption) or label, label, seed, protocol, sources[index]
+            ),
+            item_id=item_id,
+        )
+        for index, (caption, label, item_id) in enumerate(texts)
     ]
-    captions = tuple(caption or label for caption, label in texts)
+    captions = tuple(caption or label for caption, label, _ in texts)
     return Plan(tuple(requests), captions, tuple(clips), tuple(heldout), tuple(skipped), tuple(notes))
 
 

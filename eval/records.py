@@ -109,6 +109,8 @@ class SampleLine(Record):
     label: str = ""
     seed: int
     file: str = ""
+    height: int = 0
+    width: int = 0
     frames_sha256: str = ""
     ok: bool
     kind: str = ""

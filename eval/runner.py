@@ -11,6 +11,7 @@ import resource
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -290,8 +291,8 @@ def _warnings(settings: Settings, bench: Bench, lines: list[SampleLine]) -> list
         for file in bench.files.values()
         if not file.is_verified and file.origin in ("fetched", "found")
     ]
-    noted = sorted({warning for line in lines for warning in line.warnings})
-    found += [f"{sum(w in line.warnings for line in lines):,} samples: {w}" for w in noted]
+    noted = Counter(w.replace(f"sample {line.id!r}", "the clip") for line in lines for w in line.warnings)
+    found += [f"{count:,} samples: {warning}" for warning, count in sorted(noted.items())]
     if bench.protocol.clip.given:
         found.append(f"The first {bench.protocol.clip.given} frames of every sample are the real ones.")
     return found

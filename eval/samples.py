@@ -16,7 +16,7 @@ import numpy as np
 
 from cogvideo.errors import UserError
 from cogvideo.video import write_video
-from eval.audit import audit_clip
+from eval.audit import audit_clip, pixels_sha256
 from eval.decoding import read_ref
 from eval.features import SHARD, Extractor, ShardFolder
 from eval.generators.contract import Clip, Generator, Rejection, Request
@@ -50,6 +50,8 @@ class SampleStore:
         self.shards = ShardFolder(run / "features")
         self.lines: dict[str, SampleLine] = {}
         self._seen: dict[str, str] = {}
+        # The first good sample's (height, width): samples are made in id order, so it is the same after a resumption.
+        self._size: tuple[int, int] | None = None
 
     def complete(self, notify: Notify) -> list[SampleLine]:
         """Everything that is still to do. `notify(stage, n)` counts samples through generate, audit and features."""
@@ -77,6 +79,7 @@ class SampleStore:
                 waiting.append(request)
             elif line.ok:
                 self._seen.setdefault(line.frames_sha256, line.id)
+                self._size = self._size or (line.height, line.width)
             if len(waiting) == self.batch_size:
                 yield waiting
                 waiting = []
@@ -119,11 +122,14 @@ class SampleStore:
             return line.model_copy(update={"kind": "no-clip", "reason": clip.reason})
         if request.priming is not None and len(clip) == self.protocol.clip.frames:
             clip = self._with_given_frames(clip, request.priming)
-        verdict = audit_clip(clip, frames=self.protocol.clip.frames, seen=self._seen)
+        verdict = audit_clip(
+            clip, frames=self.protocol.clip.frames, size=self._size, sample_id=request.id, seen=self._seen
+        )
         if not verdict.ok:
             found = {"kind": verdict.kind, "reason": verdict.reason, "frames_sha256": verdict.sha256}
             return line.model_copy(update=found)
         self._seen.setdefault(verdict.sha256, request.id)
+        self._size = self._size or (clip.shape[1], clip.shape[2])
         with whole_file(self._spooled(request.id)) as temporary, temporary.open("wb") as file:
             np.save(file, clip)
         name = ""
@@ -135,6 +141,8 @@ class SampleStore:
             update={
                 "ok": True,
                 "file": name,
+                "height": clip.shape[1],
+                "width": clip.shape[2],
                 "frames_sha256": verdict.sha256,
                 "warnings": list(verdict.warnings),
             }
@@ -167,8 +175,7 @@ class SampleStore:
             if isinstance(made, Rejection):
                 raise UserError(f"sample {request.id} cannot be made again: {made.reason}") from None
             clip = self._with_given_frames(made, primed.priming) if primed.priming is not None else made
-        verdict = audit_clip(clip, frames=self.protocol.clip.frames, seen={})
-        if verdict.sha256 != self.lines[request.id].frames_sha256:
+        if pixels_sha256(clip) != self.lines[request.id].frames_sha256:
             raise UserError(
                 f"sample {request.id} in {self.run} is not the one that was finished before (its frames changed);"
                 " the generator or its files changed: run with --on-existing redo"

@@ -34,6 +34,7 @@ class Request:
 
     `source` is a held-out real clip of the same class, if the benchmark has one (controls are made from it).
     `priming` (T, H, W, 3) are frames that the model is given; the clip it returns starts with them.
+    `item_id` is the data set's own name of what the sample stands beside (a clip, a line of a prompt file).
     `frames`, `height`, `width` are what the protocol scores; 0 leaves the size to the generator.
     """
 
@@ -48,6 +49,7 @@ class Request:
     fps: float
     source: ClipRef | None = None
     priming: Clip | None = None
+    item_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,8 @@ class FolderGenerator(Generator):
         order = [self._videos[request.id] for request in requests]
         infos = self._audited(order, requests, protocol)
         _refuse_mixed_sizes(self.folder, order, infos)
-        self.notes = (*_unused_note(unused), *_size_note(infos[0] if infos else None, protocol))
+        _refuse_small(infos, protocol)
+        self.notes = _unused_note(unused)
 
     def generate(
         self, requests: Sequence[Request], progress: Callable[[float], None] | None = None
@@ -228,11 +229,16 @@ def _unused_note(unused: Sequence[Offer]) -> tuple[str, ...]:
     return (f"{len(unused):,} videos of the folder were not used: {name_some(o.video.relative for o in unused)}",)
 
 
-def _size_note(info: VideoInfo | None, protocol: Protocol) -> tuple[str, ...]:
+def _refuse_small(infos: Sequence[VideoInfo], protocol: Protocol) -> None:
+    """Enlarging what a model made is not measuring it: scores depend on the source's resolution."""
     size = protocol.clip.size
-    if info is None or size is None or (info.height >= size[0] and info.width >= size[1]):
-        return ()
-    return (f"The videos are {info.width}x{info.height} and were enlarged to the protocol's {size[1]}x{size[0]}.",)
+    small = [info for info in infos if size and (info.height < size[0] or info.width < size[1])]
+    if size and small:
+        first = small[0]
+        raise UserError(
+            f"{first.path} has {first.width}x{first.height} pixels, {protocol.name} scores {size[1]}x{size[0]};"
+            f" {len(small):,} of {len(infos):,} videos are too small: generate larger ones, or choose another protocol"
+        )
 
 
 def _stamp(path: str) -> tuple[int, int]:

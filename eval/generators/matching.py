@@ -151,12 +151,9 @@ def assign(
 
 
 def ids_of(request: Request) -> tuple[str, ...]:
-    """The names of a request: its own id, and its source's (for UCF-101 forms without folder and suffix, too)."""
-    if request.source is None:
-        return (request.id,)
-    source = request.source.item_id
-    bare = stem_of(source)
-    return (request.id, source, bare) if bare else (request.id, source)
+    """The names of a request: its own id, and its item's (for UCF-101 forms without folder and suffix, too)."""
+    item = request.source.item_id if request.source else request.item_id
+    return tuple(dict.fromkeys(name for name in (request.id, item, stem_of(item)) if name))
 
 
 def _pools(

@@ -350,9 +350,15 @@ def test_native_size_is_demanded_where_nothing_is_resized(tmp_path: Path) -> Non
     (request,) = asked("YoYo")
     sized = Request(**{**request.__dict__, "height": 32, "width": 32})
     assert "expected 32x32 pixels" in refusal(tmp_path, [sized])
-    assert ready(tmp_path, [sized], size=(32, 32)).notes == (
-        "The videos are 16x16 and were enlarged to the protocol's 32x32.",
-    )
+
+
+def test_videos_are_never_enlarged_to_the_protocols_size(tmp_path: Path) -> None:
+    video(tmp_path / "YoYo" / "a.avi", 1)
+    requests = asked("YoYo")
+    with pytest.raises(UserError, match=r"a\.avi has 16x16 pixels, .* scores 32x32; 1 of 1 videos are too small"):
+        ready(tmp_path, requests, size=(32, 32))
+    assert ready(tmp_path, requests, size=(16, 16)).notes == ()
+    assert ready(tmp_path, requests, size=(8, 8)).notes == ()
 
 
 def test_folder_without_videos(tmp_path: Path) -> None:
