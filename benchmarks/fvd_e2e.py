@@ -153,7 +153,8 @@ def _plain(folder: Path, _options: argparse.Namespace) -> dict[str, float]:
         videos = np.stack([np.load(file) for file in _files(folder, name)])
         frames = torch.from_numpy(videos).float().flatten(end_dim=1).permute(0, 3, 1, 2).contiguous()
         frames = torch.nn.functional.interpolate(frames, (224, 224), mode="bilinear", align_corners=False)
-        clips = 2.0 * frames.unflatten(0, videos.shape[:2]).transpose(1, 2).contiguous() / 255 - 1
+        clips = frames.reshape(*videos.shape[:2], 3, 224, 224).transpose(1, 2).contiguous()
+        clips = 2.0 * clips / 255 - 1
         with torch.no_grad():
             logits = torch.cat([network(clips[i : i + 16])["logits"] for i in range(0, len(clips), 16)])
         features = logits.double().numpy()
@@ -168,7 +169,7 @@ def _cd_fvd(folder: Path, _options: argparse.Namespace) -> dict[str, float]:
     """cd-fvd's own call on arrays."""
     import contextlib
 
-    from cdfvd import fvd
+    from cdfvd import fvd  # type: ignore[import-not-found]
 
     with contextlib.redirect_stdout(sys.stderr):
         evaluator = fvd.cdfvd("i3d", n_fake="full", ckpt_path=str(folder / "i3d.pt"), device="cpu")
