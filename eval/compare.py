@@ -21,6 +21,7 @@ from eval.registry import did_you_mean
 
 DESCRIBING = frozenset({"name", "title", "source", "published", "changes", "metrics", "embedded"})
 SHOWN_FIELDS = 6
+MORE_DIGITS = 4
 NO_DIFFERENCE = "No difference found"
 
 
@@ -295,11 +296,19 @@ def reading_words(comparison: Comparison, group: Group, pair: Pair) -> str:
 
 
 def difference_words(group: Group, pair: Pair) -> tuple[str, str]:
-    """Value and interval of a difference, signed, with the metric's digits."""
+    """Value and interval of a difference, signed, with the metric's digits.
+
+    A called difference gets more digits where an end of its interval would be rounded to zero, which it excludes.
+    """
     d = pair.difference
     if d is None:
         return "none", "none"
-    return number(d.value, group.decimals, sign=True), interval(d.low, d.high, group.decimals, sign=True)
+    decimals = group.decimals
+    while (
+        d.differs and decimals < group.decimals + MORE_DIGITS and 0 in (round(d.low, decimals), round(d.high, decimals))
+    ):
+        decimals += 1
+    return number(d.value, decimals, sign=True), interval(d.low, d.high, decimals, sign=True)
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:

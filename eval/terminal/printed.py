@@ -70,7 +70,8 @@ class PrintedNumbers:
                 sources[told.row.source] = told.row.source_text
                 disputes += [text for text in told.row.disputes if text not in disputes]
             lines += [Text(""), self._head(name, block, encoding).fit(width)]
-            lines += self._rows(shown, disputes, width, encoding)
+            common = [words for words in block[0].differing if all(words in told.differing for told in block)]
+            lines += self._rows(shown, common, disputes, width, encoding)
             if len(shown) < len(block):
                 rest = f"{count(len(block) - len(shown))} more: `cogeval list published`, or the run's report.html"
                 lines.append(Line(encoding).add(f"  {rest}", "dim").fit(width))
@@ -87,8 +88,9 @@ class PrintedNumbers:
         line = Line(encoding).add(f"{name} from papers", "title")
         return line.add(f"  {count(len(block))} numbers, {said}", "dim")
 
-    def _rows(self, shown: Sequence[Told], disputes: Sequence[str], width: int, encoding: str) -> list[Text]:
-        common = [words for words in shown[0].differing if all(words in told.differing for told in shown)]
+    def _rows(
+        self, shown: Sequence[Told], common: Sequence[str], disputes: Sequence[str], width: int, encoding: str
+    ) -> list[Text]:
         lines: list[Text] = []
         if common:
             sign, role = mark_of("not-comparable", signs_for(encoding))

@@ -297,3 +297,12 @@ def test_a_baseline_that_shares_nothing_is_refused(sample_runs, tmp_path):
     a, b = two_fingerprints(sample_runs, tmp_path)
     with pytest.raises(UserError, match="shares no metric of one fingerprint with the baseline"):
         compare_runs([a], baseline=b)
+
+
+def test_a_called_difference_never_reads_as_if_it_held_zero(sample_runs, tmp_path):
+    a = fvd_run(sample_runs, tmp_path / "a", "A", 1.00, 0.02)
+    b = fvd_run(sample_runs, tmp_path / "b", "B", 1.05, 0.02)
+    comparison = compare_runs([a, b])
+    (group,) = comparison.groups
+    assert group.pairs[0].reading == "lower"
+    assert difference_words(group, group.pairs[0]) == ("−0.05", "−0.08 to −0.02")
