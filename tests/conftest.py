@@ -18,6 +18,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before anything is imported, and before workers start, so that they inherit it."""
     for name in [name for name in os.environ if name.startswith("COGEVAL_") and name not in OURS]:
         del os.environ[name]
+    for name in ("COLUMNS", "LINES"):  # tox sets them, and readline does behind Python's back: output would be cut
+        os.environ.pop(name, None)
+        os.unsetenv(name)
     if "COGEVAL_HOME" not in os.environ:
         home = tempfile.mkdtemp(prefix="cogeval-tests-")
         os.environ["COGEVAL_HOME"] = home
