@@ -32,6 +32,10 @@ from eval.records import MetricResult, Result, SampleLine
 SAMPLES_SHOWN = 4
 FIRST_ROWS = 8
 CLASSES_SHOWN = 5
+# Said elsewhere in the command, or about a place of one machine and not about a number.
+NOT_REPEATED = frozenset(
+    {"generator", "generators", "protocol", "protocol-name", "seed", "out", "on-existing", "dry-run", "json", "quiet"}
+)
 
 
 @dataclass(frozen=True)
@@ -357,9 +361,8 @@ def command(result: Result) -> str:
     """The command that makes the run again, quoted for a shell."""
     words = ["cogeval", result.benchmark, "--generator", result.generator.spec]
     words += ["--protocol", result.protocol_name, "--seed", str(result.seed)]
-    known = {"generator", "generators", "protocol", "protocol-name", "seed"}
     for choice in result.settings:
-        if choice.origin in ("flag", "environment") and choice.name not in known:
+        if choice.origin in ("flag", "environment") and choice.name not in NOT_REPEATED:
             words += _flag(choice.name, choice.value)
     return shlex.join(words)
 

@@ -228,6 +228,7 @@ def test_the_command_repeats_the_run_and_is_quoted(sample_runs):
     settings = [
         {"name": "data", "value": "my data/UCF 101", "origin": "flag"},
         {"name": "offline", "value": "True", "origin": "environment"},
+        {"name": "out", "value": "elsewhere", "origin": "flag"},
         {"name": "device", "value": "cpu", "origin": "automatic", "reason": "no GPU"},
     ]
     facts = {"spec": "folder:$(rm -rf x)", "title": "x"}
