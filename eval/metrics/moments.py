@@ -39,14 +39,14 @@ class Moments:
 
     def update(self, batch_ND: ArrayLike) -> None:
         """Take in a batch of any size. Raises ValueError if its width is not D."""
-        batch = np.asarray(batch_ND, dtype=np.float64)
+        batch = np.asarray(batch_ND)
         if batch.ndim != 2 or batch.shape[1] != self.dim:
             raise ValueError(f"expected features of shape (N, {self.dim}), got {batch.shape}")
         if not len(batch):
             return
         if self.n == 0:
-            self.shift_D = batch.mean(axis=0)
-        shifted = batch - self.shift_D
+            self.shift_D = batch.mean(axis=0, dtype=np.float64)
+        shifted = np.subtract(batch, self.shift_D, dtype=np.float64)
         self.n += len(batch)
         self.sum_D += shifted.sum(axis=0)
         self.scatter_DD += shifted.T @ shifted
