@@ -217,7 +217,7 @@ class RealFeatures:
 
     def compute(self, clips: Sequence[RealClip], advance: Callable[[int], None]) -> None:
         """See that every shard of every need exists; `advance` takes the number of clips that are done."""
-        folders = {need.key: self._folder(need, clips) for need in self.extractor.needs}
+        folders = {need.key: self.folder(need, clips) for need in self.extractor.needs}
         shards = [clips[at : at + SHARD] for at in range(0, len(clips), SHARD)]
         todo: list[tuple[int, Sequence[RealClip], list[Need]]] = []
         for number, shard in enumerate(shards):
@@ -238,11 +238,11 @@ class RealFeatures:
             advance(len(shard))
 
     def load(self, clips: Sequence[RealClip], need: Need, layer: str) -> FeatureSet:
-        ids, values = self._folder(need, clips).load(f"{need.key}:{layer}")
+        ids, values = self.folder(need, clips).load(f"{need.key}:{layer}")
         groups = tuple(clip.group for clip in clips)
         return FeatureSet(tuple(ids), groups, tuple(clip.label for clip in clips), values)
 
-    def _folder(self, need: Need, clips: Sequence[RealClip]) -> ShardFolder:
+    def folder(self, need: Need, clips: Sequence[RealClip]) -> ShardFolder:
         """A folder named by all that the values depend on: clips with file sizes, pixels, network, device."""
         file = self.extractor.files.get(need.weights)
         extra = self.extractor.files.get(need.preprocess.subtract)

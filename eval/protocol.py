@@ -93,7 +93,8 @@ class Protocol:
 
     `split` names the real videos of the reference set; `heldout` those that controls and floors are drawn from.
     `published` is the setting under which papers printed numbers that may be compared, or "" if none did.
-    `playback_fps` is for the eye alone. `changes` lists what the command line changed; a changed protocol is comparable with nothing published.
+    `playback_fps` is for the eye alone. `changes` lists what the command line changed; a changed protocol is
+    comparable with nothing published.
     """
 
     name: str

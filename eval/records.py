@@ -37,7 +37,7 @@ class SourceClip(Record):
 
 
 class PlannedSample(Record):
-    """A sample to be made. `caption` is the English text that alignment is scored with; `prompt` what the model reads."""
+    """A sample to be made. The model reads `prompt`; alignment is scored with the English `caption`."""
 
     id: str
     index: int

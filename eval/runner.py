@@ -28,6 +28,7 @@ from eval.detectors.weights import find_weights
 from eval.features import Extractor, RealFeatures, needs_of
 from eval.generators.contract import Generator, GeneratorContext
 from eval.generators.spec import make_generator
+from eval.pairing import write_reference
 from eval.plan import make_plan
 from eval.protocol import Protocol, jsonable, short_hash
 from eval.records import (
@@ -136,7 +137,7 @@ def _real_features(bench: Bench, stages: Stages, with_floor: bool) -> None:
     total = sum(map(len, sides))
     if not total:
         return
-    stages.generator("Real clips")
+    stages.generator("Real clips", names=("features",))
     stages.start("features", total, unit="clips")
     for side in sides:
         bench.real.compute(side, lambda n: stages.advance("features", n))
@@ -193,6 +194,7 @@ def _fill(settings: Settings, bench: Bench, spec: str, generator: Generator, run
     stages.finish("features")
     timing["samples"] = time.perf_counter() - began - timing["plan"]
     _refuse_rejects(settings, lines, counts.rejected, run)
+    _note_reference(bench, run)
     stages.start("score", len(bench.protocol.metrics), unit="metrics")
     scoring = time.perf_counter()
     found, per_sample = score_run(bench, run, lines, lambda k: stages.advance("score", k))
@@ -265,6 +267,19 @@ def _write_manifest(settings: Settings, bench: Bench, facts: GeneratorFacts, run
             )
         return
     write_record(path, manifest)
+
+
+def _note_reference(bench: Bench, run: Path) -> None:
+    """Where the real features are, so that `compare` can pair distances of two runs later."""
+    clips = bench.plan.reference
+    if not clips:
+        return
+    places = {
+        f"{need.key}:{layer}": bench.real.folder(need, clips).path
+        for need in bench.extractor.needs
+        for layer in need.layers
+    }
+    write_reference(run, places, [c.id for c in clips], [c.group for c in clips], [c.label for c in clips])
 
 
 def _refuse_rejects(settings: Settings, lines: list[SampleLine], rejected: int, run: Path) -> None:

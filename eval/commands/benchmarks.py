@@ -218,19 +218,22 @@ def _answer(settings: Settings, outcomes: list[Outcome], *, as_json: bool) -> Fi
 
 
 def _print_tables(settings: Settings, outcomes: list[Outcome]) -> None:
-    """Each run's own table where there is one run; else all of them in one, ordered only inside a fingerprint."""
+    """One run's own table, or several in one, ordered only inside a fingerprint; numbers from papers below."""
     from eval.compare import compare_runs
     from eval.terminal import make_console, results_table
-    from eval.terminal.benchmark import benchmark_table
+    from eval.terminal.benchmark import SHOWN_ROWS, benchmark_table
+    from eval.terminal.printed import PrintedNumbers
 
     console = make_console()
-    for outcome in outcomes:
-        if outcome.result is not None and len(outcomes) == 1:
-            console.print(results_table(outcome.result))
-    # On embedded data no printed number is on the same scale: a few are enough to show that.
-    is_embedded = settings.protocol.embedded
+    # On embedded data no printed number is on the same scale: one is enough to show that.
+    limit = 1 if settings.protocol.embedded else SHOWN_ROWS
     found = compare_runs([outcome.run for outcome in outcomes])
-    console.print(benchmark_table(found, printed=1) if is_embedded else benchmark_table(found))
+    if len(outcomes) > 1:
+        console.print(benchmark_table(found, printed=limit))
+        return
+    console.print(results_table(found.runs[0].result))
+    for line in PrintedNumbers(found, limit).lines(console.width, console.encoding):
+        console.print(line)
 
 
 def _json_run(outcome: Outcome) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def test_only_the_missing_shard_is_made_again(network, real_clips):
     with DecodePool(0) as pool:
         features = RealFeatures(run, pool)
         features.compute(real_clips, lambda _: None)
-        folder = features._folder(run.needs[0], real_clips)
+        folder = features.folder(run.needs[0], real_clips)
         before = folder.file(0).read_bytes()
         folder.file(0).unlink()
         network.calls.clear()
@@ -168,7 +168,7 @@ def test_everything_that_moves_a_value_moves_the_cache(network, real_clips, monk
     with DecodePool(0) as pool:
 
         def place(run, chosen=real_clips):
-            return RealFeatures(run, pool)._folder(run.needs[0], chosen).path
+            return RealFeatures(run, pool).folder(run.needs[0], chosen).path
 
         seen = {place(extractor("colour"))}
         assert place(extractor("colour")) in seen
@@ -192,4 +192,4 @@ def test_values_that_are_not_finite_name_the_clip_and_nothing_is_kept(network, r
     run = extractor("colour")
     with DecodePool(0) as pool, pytest.raises(UserError, match=r"not finite for 16 of 16 clips, first 00\.avi@0"):
         RealFeatures(run, pool).compute(real_clips, lambda _: None)
-    assert RealFeatures(run, pool)._folder(run.needs[0], real_clips).ids(0) is None
+    assert RealFeatures(run, pool).folder(run.needs[0], real_clips).ids(0) is None
