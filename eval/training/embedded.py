@@ -31,16 +31,21 @@ Progress = Callable[[str], None]
 
 
 def train_i3d(seed: int, steps: int, progress: Progress) -> nn.Module:
-    key = f"i3d-shapes/{seed}"
+    """Two rounds, as 10 to 9: motion and colour are learnt in the first; in the second the shape counts double."""
     network = build_i3d().to(memory_format=torch.channels_last_3d)
     everything = classes("all")
+    first = round(steps * 10 / 19)
+    for key, count, lr, weights in (
+        (f"i3d-shapes/{seed}", first, 3e-3, {}),
+        (f"i3d-shapes/{seed}/again", steps - first, 2e-3, {"shape": 2.0}),
+    ):
 
-    def loss_of_step(step: int) -> Tensor:
-        batch = draw_batch(everything, 32, seed=key, step=step, spoilt=0.25, siblings=True)
-        logits = network(prepare(batch.clips, noise=f"{key}/{step}"))["logits"].float()
-        return _heads_loss(logits, I3D_HEADS, batch)
+        def loss_of_step(step: int, key: str = key, weights: dict[str, float] = weights) -> Tensor:
+            batch = draw_batch(everything, 32, seed=key, step=step, spoilt=0.25)
+            logits = network(prepare(batch.clips, noise=f"{key}/{step}"))["logits"]
+            return _heads_loss(logits, I3D_HEADS, batch, weights)
 
-    fit(network, loss_of_step, steps=steps, lr=3e-3, progress=progress)
+        fit(network, loss_of_step, steps=count, lr=lr, progress=progress)
     return network
 
 
@@ -52,7 +57,7 @@ def train_c3d(seed: int, steps: int, progress: Progress) -> nn.Module:
 
     def loss_of_step(step: int) -> Tensor:
         batch = draw_batch(C3D_CLASSES, 32, seed=key, step=step)
-        logits = network(prepare(batch.clips, noise=f"{key}/{step}"))["fc8"].float()
+        logits = network(prepare(batch.clips, noise=f"{key}/{step}"))["fc8"]
         return functional.cross_entropy(logits, torch.tensor([numbers[of] for of in batch.classes]))
 
     fit(network, loss_of_step, steps=steps, lr=1.5e-3, progress=progress)
@@ -73,13 +78,13 @@ def train_clip(seed: int, steps: int, progress: Progress) -> nn.Module:
         scale = network.logit_scale.exp().clamp(max=100)  # type: ignore[operator]
         target = torch.arange(len(groups[0][1]))
         loss = torch.zeros(())
-        for image_LD, text_LD in zip(images.float().chunk(2), texts.float().chunk(2), strict=True):
+        for image_LD, text_LD in zip(images.chunk(2), texts.chunk(2), strict=True):
             logits_LL = scale * image_LD @ text_LD.T
             both = functional.cross_entropy(logits_LL, target) + functional.cross_entropy(logits_LL.T, target)
             loss = loss + both / 4
         return loss
 
-    fit(network, loss_of_step, steps=steps, lr=2e-3, progress=progress)
+    fit(network, loss_of_step, steps=steps, lr=1e-3, progress=progress)
     return network
 
 
@@ -94,7 +99,7 @@ def train_frames(seed: int, steps: int, progress: Progress) -> nn.Module:
         frames_BTHWC = batch.clips[:, rng(f"{key}/{step}/t").permutation(CLIP_FRAMES)[:4]]
         frames = prepare(frames_BTHWC, noise=f"{key}/{step}").transpose(1, 2).flatten(0, 1)
         again = Batch(frames_BTHWC, tuple(of for of in batch.classes for _ in range(4)), ("clean",) * 64)
-        return _heads_loss(network(frames)["logits"].float(), FRAME_HEADS, again)
+        return _heads_loss(network(frames)["logits"], FRAME_HEADS, again)
 
     fit(network, loss_of_step, steps=steps, lr=3e-3, progress=progress)
     return network
@@ -133,11 +138,16 @@ def _targets(heads: Mapping[str, Sequence[str]], batch: Batch) -> dict[str, Tens
     return {head: torch.tensor(numbers) for head, numbers in answers.items()}
 
 
-def _heads_loss(logits: Tensor, heads: Mapping[str, Sequence[str]], batch: Batch) -> Tensor:
-    """The sum of one cross entropy a head; the logits of all heads lie side by side."""
+def _heads_loss(
+    logits: Tensor, heads: Mapping[str, Sequence[str]], batch: Batch, weights: Mapping[str, float] | None = None
+) -> Tensor:
+    """The sum of one cross entropy a head; the logits of all heads lie side by side. Weights are 1 unless given."""
     parts = torch.split(logits, [len(names) for names in heads.values()], dim=1)
     targets = _targets(heads, batch)
-    losses = [functional.cross_entropy(part, targets[head]) for head, part in zip(heads, parts, strict=True)]
+    losses = [
+        (weights or {}).get(head, 1.0) * functional.cross_entropy(part, targets[head])
+        for head, part in zip(heads, parts, strict=True)
+    ]
     return torch.stack(losses).sum()
 
 

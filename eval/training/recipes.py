@@ -45,9 +45,9 @@ class Recipe:
 
 RECIPES = {
     "i3d-shapes": Recipe(
-        1400,
-        "shapes, all 210 classes, 32 clips a step that come in fours with one shape each; one clip in eight stands "
-        "still, one in eight has its frames shuffled, and both are answers of their own",
+        1900,
+        "shapes, all 210 classes, 32 clips a step; one clip in eight stands still, one in eight has its frames "
+        "shuffled, and both are answers of their own",
         "eval.detectors.i3d.I3D at 1/8 width; shape (4), colour (6), motion (9 + still + jumbled)",
         train_i3d,
         accuracy_i3d,
