@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 # Below this ratio of smallest to largest squared pivot a covariance may be singular but for rounding, and factors are
 # taken from the features instead.
 WELL_CONDITIONED = 1e-11
+FAR_APART = 1e4
 ROUNDING = 1e-11
 
 
@@ -139,7 +140,9 @@ def _root_trace(first: _Side, second: _Side) -> float:
     """tr (S1 S2)^(1/2)."""
     definite = _Definite.of(first, second)
     if definite is not None:
-        return float(np.sqrt(np.linalg.eigvalsh(definite.product()).clip(0)).sum())
+        values = np.asarray(np.linalg.eigvalsh(definite.product()), dtype=np.float64)
+        if definite.holds(values):
+            return float(np.sqrt(values.clip(0)).sum())
     return float(np.linalg.svd(first.factor() @ second.factor().T, compute_uv=False).sum())
 
 
@@ -148,11 +151,12 @@ def _root_trace_maps(first: _Side, second: _Side) -> tuple[float, Floats, Floats
     definite = _Definite.of(first, second)
     if definite is not None:
         values, vectors = np.linalg.eigh(definite.product())
-        singular = np.sqrt(values.clip(np.finfo(np.float64).tiny))
-        to_second, to_first = np.empty_like(vectors), np.empty_like(vectors)
-        to_second[definite.order] = np.linalg.solve(definite.lower.T, vectors * np.sqrt(singular))
-        to_first[definite.order] = definite.lower @ (vectors / np.sqrt(singular))
-        return float(singular.sum()), _squared_norms(first, to_second), _squared_norms(second, to_first)
+        if definite.holds(values):
+            singular = np.sqrt(values.clip(np.finfo(np.float64).tiny))
+            to_second, to_first = np.empty_like(vectors), np.empty_like(vectors)
+            to_second[definite.order] = np.linalg.solve(definite.lower.T, vectors * np.sqrt(singular))
+            to_first[definite.order] = definite.lower @ (vectors / np.sqrt(singular))
+            return float(singular.sum()), _squared_norms(first, to_second), _squared_norms(second, to_first)
     a, b = first.factor(), second.factor()
     left, singular, right = np.linalg.svd(a @ b.T, full_matrices=False)
     root = np.sqrt(singular)
@@ -161,10 +165,10 @@ def _root_trace_maps(first: _Side, second: _Side) -> tuple[float, Floats, Floats
 
 @dataclass(frozen=True)
 class _Definite:
-    """Two positive definite covariances with their features in one order, and the Cholesky factor of the first.
+    """Two covariances with their features in one order, and the Cholesky factor of the first.
 
-    Large variances come first: on spectra that fall like a power, the small eigenvalues of the product then keep
-    their digits (an error of 1e-8 of the trace falls to 1e-15).
+    Where variances are far apart the large ones come first: the small eigenvalues of the product then keep their
+    digits (on spectra that fall like a power, an error of 1e-8 of the trace falls to 1e-15).
     """
 
     order: NDArray[np.int64]
@@ -175,12 +179,18 @@ class _Definite:
     def of(cls, first: _Side, second: _Side) -> _Definite | None:
         if first.covariance_DD is None or second.covariance_DD is None:
             return None
-        order = np.argsort(-np.diagonal(first.covariance_DD) * np.diagonal(second.covariance_DD), kind="stable")
-        ordered = [side[np.ix_(order, order)] for side in (first.covariance_DD, second.covariance_DD)]
-        lower = _safe_cholesky(ordered[0])
-        if lower is None or _safe_cholesky(ordered[1]) is None:
-            return None
-        return cls(order, lower, ordered[1])
+        s1, s2 = first.covariance_DD, second.covariance_DD
+        variances = np.diagonal(s1) * np.diagonal(s2)
+        order = np.arange(len(variances))
+        if not variances.max() < FAR_APART * variances.min():
+            order = np.argsort(-variances, kind="stable")
+            s1, s2 = s1[np.ix_(order, order)], s2[np.ix_(order, order)]
+        lower = _safe_cholesky(s1)
+        return None if lower is None else cls(order, lower, s2)
+
+    def holds(self, values_D: Floats) -> bool:
+        """Whether the second covariance is safely definite too, most often plain from the product's eigenvalues."""
+        return bool(values_D[0] > WELL_CONDITIONED * values_D[-1]) or _safe_cholesky(self.second) is not None
 
     def product(self) -> Floats:
         """The lower triangle of L^T S2 L (all that eigh reads), by LAPACK at half the work of two products."""
