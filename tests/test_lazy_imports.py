@@ -16,7 +16,17 @@ import cogeval
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = {"torch", "torchvision", "torchmetrics", "open_clip", "pytorch_fid"}
 HEAVY = TORCH | {"numpy", "pandas", "scipy"}
-NOT_FOR_HELP = HEAVY | {"av", "jinja2", "pooch", "pydantic", "rich", "yaml", "PIL", "safetensors", "importlib.metadata"}
+NOT_FOR_HELP = HEAVY | {
+    "av",
+    "jinja2",
+    "pydantic",
+    "rich",
+    "yaml",
+    "PIL",
+    "safetensors",
+    "importlib.metadata",
+    "shutil",
+}
 # Modules that decoding workers, reports, and commands before their work may import. A new one is matched by its room.
 TORCH_FREE = (
     "cogvideo.errors",
