@@ -24,8 +24,7 @@ def rows(rule, inputs, expected):
     largest = max(int(n) for n in expected[CURVE])
     title = next(key for key in expected if "total variance" in key)
     dim = int(re.search(r"D=(\d+)", title)[1])
-    name, shape = next(iter(inputs.get("bias", {"bias": (2 * largest, dim)}).items()))
-    features = rule.features(name, *shape)
+    features = rule.features("bias", *inputs.get("bias", (2 * largest, dim)))
     assert features.var(axis=0, dtype=np.float64).sum() == pytest.approx(expected[title], rel=0.05)
     return features
 

@@ -19,10 +19,10 @@ def expected(reference_json):
 
 
 @pytest.fixture(scope="module")
-def probabilities(rule, inputs):
+def probabilities(rule, inputs, item):
     """The softmax of every entry, float64."""
     made = {}
-    for name, entry in inputs["inception_score"].items():
+    for name, entry in item(inputs, "inception_score").items():
         n = entry["N"]
         logits = 2 * rule.unit(f"is{name}/l", n * CLASSES).reshape(n, CLASSES)
         classes = np.floor(CLASSES * rule.uniform(f"is{name}/c", n)).astype(int)
@@ -51,7 +51,8 @@ def test_every_estimator(expected, probabilities):
                 assert score.mean == pytest.approx(value[0], rel=1e-9), (name, key)
                 assert score.std == pytest.approx(value[1], rel=1e-9, abs=1e-12), (name, key)
                 compared += 1
-    assert compared
+    if not compared:
+        pytest.skip("this reference set has no score of a known estimator")
 
 
 def test_probabilities_follow_the_rule(expected, probabilities):

@@ -30,11 +30,11 @@ def expected(reference_json):
 
 
 @pytest.fixture(scope="module")
-def pairs(rule, inputs):
+def pairs(rule, inputs, item):
     """The two sets of every KID entry."""
     return {
         name: (rule.features(f"kx{name}", *shape), rule.features(f"ky{name}", *shape))
-        for name, shape in inputs["kid"].items()
+        for name, shape in item(inputs, "kid").items()
     }
 
 
@@ -48,7 +48,8 @@ def test_mmd(expected, pairs):
                 compared += 1
         if SELF in entry:
             assert mmd(x, x) == pytest.approx(entry[SELF], rel=1e-10)
-    assert compared
+    if not compared:
+        pytest.skip("this reference set has no MMD of a known tool")
 
 
 def test_influence_and_full_subsets_carry_the_same_value(expected, pairs):
@@ -66,8 +67,8 @@ def test_precision_and_recall_of_the_kid_sets(expected, pairs):
                 assert_precision_recall(x, y, int(found[1]), value)
 
 
-def test_precision_and_recall(expected, rule, inputs):
-    (fake, fake_shape), (real, real_shape) = inputs["prc"].items()
+def test_precision_and_recall(expected, rule, inputs, item):
+    (fake, fake_shape), (real, real_shape) = item(inputs, "prc").items()
     entries = {key: entry for key, entry in expected.items() if "real_scale" in entry}
     if not entries:
         pytest.skip("this reference set has no precision and recall")
