@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from cogvideo.errors import UserError
 from eval.metrics.averages import score_average
 from eval.metrics.distance import first_of
-from eval.metrics.features import checked, take
+from eval.metrics.features import by_id, checked
 from eval.protocol import MetricSpec
 from eval.registry import metrics
 from eval.scoring import FeatureSet, Score, ScoreInput
@@ -51,13 +51,13 @@ def captions_of(videos: FeatureSet, text: FeatureSet | None, metric_id: str) -> 
     """The caption embeddings in the videos' order. Raises UserError if a video has no caption."""
     if text is None:
         raise UserError(f"{metric_id} needs captions; this benchmark or detector gives none")
-    row = {name: index for index, name in enumerate(text.ids)}
-    without = [name for name in videos.ids if name not in row]
+    known = set(text.ids)
+    without = [name for name in videos.ids if name not in known]
     if without:
         raise UserError(
             f"{metric_id}: {len(without):,} of {len(videos):,} samples have no caption, e.g. {without[0]!r}"
         )
-    return take(text, np.array([row[name] for name in videos.ids], dtype=np.int64))
+    return by_id(text, videos.ids)
 
 
 @metrics.register(

@@ -20,7 +20,7 @@ from eval.intervals import (
     linearised,
     partition,
 )
-from eval.metrics.features import Frames, checked, rows_of, take
+from eval.metrics.features import Frames, by_id, checked, rows_of, take
 from eval.metrics.frechet import Influence
 from eval.protocol import MetricSpec
 from eval.scoring import Extrapolation, FeatureSet, Interval, Score, ScoreInput
@@ -30,6 +30,7 @@ PARTS = (1, 2, 3, 4, 6, 8)
 PARTS_OF_WIDE_FEATURES = (1, 2, 4)
 WIDE = 1024
 MOST_ROWS_FOR_INTERVAL = 4096
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,8 @@ def _extrapolate(
 ) -> Extrapolation | None:
     """The intercept of a line in 1/n through the values at n, n/2, n/3 ... n/8, each averaged over all parts.
 
-    Both sets are cut into the same number of parts, so that the bias of each falls with the same 1/n. Sizes under
+    Both sets are cut into the same number of parts, each with the classes of the whole, so that the bias of each
+    falls with the same 1/n. Sizes under
     the feature dimension are left out: there the bias is no longer a line, and the intercept came out too high by up
     to a tenth of the bias. None if under three sizes are left.
     """
@@ -182,7 +184,9 @@ def _extrapolate(
     values = [whole.value]
     for k, weight in zip(parts[1:], weights[1:], strict=True):
         at_k = []
-        cuts = zip(partition(fake.groups, k, seed), partition(real.groups, k, seed + 1), strict=True)
+        cuts = zip(
+            partition(fake.groups, k, seed, fake.labels), partition(real.groups, k, seed + 1, real.labels), strict=True
+        )
         for fake_part, real_part in cuts:
             part = distance.influence(
                 rows_of(take(fake, fake_part), frames)[0], rows_of(take(real, real_part), frames)[0]
@@ -216,11 +220,13 @@ def paired_difference(spec: MetricSpec, first: ScoreInput, second: ScoreInput, d
             f"{spec.id}: a paired difference needs samples with the same ids; these runs share {len(shared)}"
         )
     a, b = (
-        distance.influence(rows_of(_by_id(fake, shared), frames)[0], rows_of(real, frames)[0])
+        distance.influence(rows_of(by_id(fake, shared), frames)[0], rows_of(real, frames)[0])
         for fake, real in ((fake_a, real_a), (fake_b, real_b))
     )
-    groups = _by_id(fake_a, shared).groups
+    groups = by_id(fake_a, shared).groups
     difference = a.value - b.value
+    if abs(difference) <= ROUNDING * max(abs(a.value), abs(b.value)):
+        difference = 0.0  # the same features in another order of summation, as frame metrics of shuffled frames have
     low, high = linearised(
         difference,
         [
@@ -229,8 +235,3 @@ def paired_difference(spec: MetricSpec, first: ScoreInput, second: ScoreInput, d
         ],
     )
     return Difference(difference, low, high, len(shared), LEVEL, f"paired influence values over {len(shared):,} ids")
-
-
-def _by_id(feature_set: FeatureSet, ids: list[str]) -> FeatureSet:
-    row = {name: index for index, name in enumerate(feature_set.ids)}
-    return take(feature_set, np.array([row[name] for name in ids], dtype=np.int64))

@@ -76,6 +76,12 @@ def take(feature_set: FeatureSet, rows: slice | NDArray[np.int64]) -> FeatureSet
     )
 
 
+def by_id(feature_set: FeatureSet, ids: Sequence[str]) -> FeatureSet:
+    """The samples of those ids, in their order. Raises KeyError for an id that is not there."""
+    row = {name: index for index, name in enumerate(feature_set.ids)}
+    return take(feature_set, np.array([row[name] for name in ids], dtype=np.int64))
+
+
 def rows_of(feature_set: FeatureSet, frames: Frames = "pooled") -> tuple[NDArray[np.float32], NDArray[np.str_]]:
     """Rows (M, D) for a distance, and the group of each row.
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cogvideo.errors import UserError
-from eval.intervals import LEVEL, bootstrap_counts, centred, group_codes
+from eval.intervals import LEVEL, Difference, bootstrap_counts, centred, group_codes
 from eval.metrics.distance import first_of
-from eval.metrics.features import as_features, checked
+from eval.metrics.features import as_features, by_id, checked
 from eval.protocol import MetricSpec
 from eval.registry import metrics
 from eval.scoring import FeatureSet, Interval, Score, ScoreInput
@@ -96,6 +96,28 @@ def score(spec: MetricSpec, data: ScoreInput) -> Score:
     )
 
 
+def difference(spec: MetricSpec, first: ScoreInput, second: ScoreInput) -> Difference:
+    """First minus second generator over shared sample ids, which both sides draw alike in every replicate.
+
+    Raises UserError if fewer than two ids are shared.
+    """
+    sides = [first_of(checked(side.fake, "fake"), spec.n_fake) for side in (first, second)]
+    shared = sorted(set(sides[0].ids) & set(sides[1].ids))
+    if len(shared) < 2:
+        raise UserError(
+            f"{spec.id}: a paired difference needs samples with the same ids; these runs share {len(shared)}"
+        )
+    eps = float(spec.option("eps", 0.0))
+    blocks, _ = _blocks(spec, len(shared))
+    groups = by_id(sides[0], shared).groups
+    probs = [softmax(by_id(side, shared).values) for side in sides]
+    value = _over_blocks(probs[0], blocks, eps).mean - _over_blocks(probs[1], blocks, eps).mean
+    replicates = [_replicates(each, blocks, eps, groups, first) for each in probs]
+    low, high = centred(value, replicates[0] - replicates[1])
+    method = f"paired bootstrap over {len(shared):,} ids, centred, {first.replicates:,} replicates"
+    return Difference(value, low, high, len(shared), LEVEL, method)
+
+
 def _order(n: int, shuffle: int | None) -> NDArray[np.int64]:
     rows = np.arange(n)
     if shuffle is not None:
@@ -153,6 +175,14 @@ def _interval(
     """Bootstrap within every split or run. Drawing again biases IS further down, so only the spread is used."""
     if min(group_codes(np.asarray(groups)[rows])[1] for rows in blocks) < 2:
         return None, "fewer than two independent samples a score"
+    low, high = centred(value, _replicates(probs_NK, blocks, eps, groups, data))
+    return Interval(low, high, LEVEL, f"bootstrap over samples, centred, {data.replicates:,} replicates"), ""
+
+
+def _replicates(
+    probs_NK: Floats, blocks: list[NDArray[np.int64]], eps: float, groups: tuple[str, ...], data: ScoreInput
+) -> Floats:
+    """The score of every replicate, (R,); the same groups and seed give the same draws."""
     replicates = np.zeros(data.replicates)
     for number, rows in enumerate(blocks):
         probs = probs_NK[rows]
@@ -161,8 +191,7 @@ def _interval(
         marginals = shares @ probs
         own = shares @ (probs * _log(probs, eps)).sum(axis=1)
         replicates += np.exp(own - (marginals * _log(marginals, eps)).sum(axis=1)) / len(blocks)
-    low, high = centred(value, replicates)
-    return Interval(low, high, LEVEL, f"bootstrap over samples, centred, {data.replicates:,} replicates"), ""
+    return replicates
 
 
 def _of_heldout(spec: MetricSpec, heldout: FeatureSet | None, n: int, eps: float) -> tuple[float | None, str]:

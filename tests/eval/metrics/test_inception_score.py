@@ -8,7 +8,7 @@ from scipy.special import softmax as scipy_softmax
 from scipy.stats import entropy
 
 from cogvideo.errors import UserError
-from eval.metrics.inception_score import inception_score, score, softmax
+from eval.metrics.inception_score import difference, inception_score, score, softmax
 from eval.protocol import MetricSpec
 from eval.scoring import FeatureSet, ScoreInput
 
@@ -123,3 +123,21 @@ def test_bad_input():
     assert alone.interval is None
     assert alone.value == pytest.approx(1)
     assert any("protocol says 50" in fact for fact in score(spec(n_fake=50), ScoreInput(features(logits(20)))).warnings)
+
+
+def test_paired_difference():
+    """A change that all samples share is seen far below the width of one interval."""
+    values = logits(200)
+    blurred, other = features(values * np.float32(0.97)), features(logits(200, seed=9))
+    first, second = ScoreInput(features(values)), ScoreInput(blurred)
+    found = difference(spec(), first, second)
+    assert found.value == pytest.approx(score(spec(), first).value - score(spec(), second).value, rel=1e-12)
+    assert found.differs
+    whole = score(spec(), first).interval
+    assert found.high - found.low < 0.2 * (whole.high - whole.low)
+    same = difference(spec(), first, first)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    unlike = difference(spec(), first, ScoreInput(other))
+    assert not unlike.differs
+    with pytest.raises(UserError, match="share 0"):
+        difference(spec(), first, ScoreInput(features(values, "stranger")))
