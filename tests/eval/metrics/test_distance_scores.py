@@ -252,3 +252,17 @@ def test_paired_difference_takes_shared_ids_in_any_order():
         fvd.difference(spec(), stranger, given)
     with pytest.raises(UserError, match="different real clips"):
         fvd.difference(spec(), replace(given, real=features("real2", 100, seed=2)), given)
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.4])
+def test_extrapolated_interval_covers_the_true_distance(mean):
+    hits, values = 0, []
+    for seed in range(60):
+        fake = features("fake", 200, seed=2 * seed, mean=mean)
+        found = fvd.score(spec(), ScoreInput(fake, features("real", 200, seed=2 * seed + 1)))
+        true = DIM * mean**2
+        hits += found.extrapolated.low <= true <= found.extrapolated.high
+        values.append(found.extrapolated.value - true)
+        assert found.value > true
+    assert hits / 60 > 0.9
+    assert abs(np.mean(values)) < 0.1
