@@ -141,6 +141,11 @@ def test_every_page_of_docs_is_in_their_list() -> None:
     ] == []
 
 
+def test_every_benchmark_is_in_their_list() -> None:
+    index = (ROOT / "benchmarks" / "README.md").read_text()
+    assert [path.name for path in (ROOT / "benchmarks").glob("*.py") if f"| `{path.name}` |" not in index] == []
+
+
 @pytest.mark.parametrize("path", python_files(), ids=relative)
 def test_a_module_says_what_it_is_for_and_stays_readable(path: Path) -> None:
     source = path.read_text()
