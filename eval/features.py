@@ -119,7 +119,7 @@ class Extractor:
         """Features of at most SHARD clips, as "key:layer" -> (n, ...) float32. Raises UserError on a NaN."""
         import torch
 
-        from eval.preprocess import apply, to_protocol_size
+        from eval.preprocess import apply, stacked, to_protocol_size
 
         sized = [to_protocol_size(clip, self.rule) for clip in clips]
         paths = {name: file.path for name, file in self.files.items()}
@@ -129,7 +129,7 @@ class Extractor:
             rows: dict[str, list[np.ndarray[Any, np.dtype[np.float32]]]] = {layer: [] for layer in need.layers}
             for at in range(0, len(sized), network.chunk):
                 prepared = [apply(clip, need.preprocess, files=paths) for clip in sized[at : at + network.chunk]]
-                batch = torch.stack(prepared + [torch.zeros_like(prepared[0])] * (network.chunk - len(prepared)))
+                batch = stacked(prepared + [torch.zeros_like(prepared[0])] * (network.chunk - len(prepared)))
                 with torch.inference_mode():
                     layers = network(batch.to(self.device))
                 for layer in need.layers:
@@ -139,6 +139,10 @@ class Extractor:
                 _refuse_non_finite(values, ids, need, layer)
                 found[f"{need.key}:{layer}"] = values
         return found
+
+    def warnings(self) -> list[str]:
+        """What the networks in use found worth telling, e.g. captions that were cut off."""
+        return [text for network in self._loaded.values() for text in network.warnings]
 
     def reads_text(self, need: Need) -> bool:
         """Whether the network of a need has a text side."""

@@ -194,11 +194,20 @@ def paired_bootstrap(
     return Difference(value, low, high, len(fake_groups), level, method)
 
 
-def partition(groups: Groups, parts: int, seed: int) -> list[Ints]:
-    """Rows cut into `parts` sets of nearly as many groups each, in a seeded order; every row is in one set."""
+def partition(groups: Groups, parts: int, seed: int, strata: Sequence[str] = ()) -> list[Ints]:
+    """Rows cut into `parts` sets of nearly as many groups each, in a seeded order; every row is in one set.
+
+    `strata` (a label a row) keeps the mixture: each set gets nearly as many groups of every label, as the plan of a
+    benchmark deals out its classes. A chance mixture would add a distance of its own to small sets.
+    """
     codes, n_groups = group_codes(groups)
+    order = permutation(seed, f"partition/{parts}", n_groups)
+    if len(strata):
+        first_row = np.unique(codes, return_index=True)[1]
+        labels = np.asarray(strata)[first_row]
+        order = order[np.argsort(labels[order], kind="stable")]
     place = np.empty(n_groups, dtype=np.int64)
-    place[permutation(seed, f"partition/{parts}", n_groups)] = np.arange(n_groups) * parts // n_groups
+    place[order] = np.arange(n_groups) % parts
     return [np.flatnonzero(place[codes] == part) for part in range(parts)]
 
 

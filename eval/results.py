@@ -147,7 +147,7 @@ def _metric_result(bench: Bench, spec: MetricSpec, score: Score) -> MetricResult
     return MetricResult(
         id=spec.id,
         metric=spec.metric,
-        label=facts.get("label", spec.metric),
+        label=str(score.details.get("shown", "")).capitalize() or facts.get("label", spec.metric),
         direction="higher" if facts.get("direction") == "higher" else "lower",
         decimals=int(facts.get("decimals", "2")),
         value=value,

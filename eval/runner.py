@@ -86,6 +86,8 @@ class Outcome:
 def run_benchmark(settings: Settings, stages: Stages) -> list[Outcome]:
     """Score every generator of the settings on one plan. Raises UserError before anything is written where it can."""
     with ExitStack() as stack:
+        context = GeneratorContext(settings.device, settings.dtype, settings.workers, settings.seed)
+        generators = [(spec, make_generator(spec, context)) for spec in settings.generators]
         pool = stack.enter_context(DecodePool(settings.workers))
         data = settings.open_data()
         plan = make_plan(data, settings.protocol, seed=settings.seed, pool=pool, language=settings.language)
@@ -109,8 +111,6 @@ def run_benchmark(settings: Settings, stages: Stages) -> list[Outcome]:
             replicates=settings.replicates,
             with_floor=settings.with_floor,
         )
-        context = GeneratorContext(settings.device, settings.dtype, settings.workers, settings.seed)
-        generators = [(spec, make_generator(spec, context)) for spec in settings.generators]
         for _, generator in generators:
             generator.preflight(plan.requests, protocol)
         stages.header(settings.title, protocol.name, bench.run_fingerprint, settings.choices)
@@ -137,7 +137,7 @@ def _real_features(bench: Bench, stages: Stages, with_floor: bool) -> None:
     total = sum(map(len, sides))
     if not total:
         return
-    stages.generator("Real clips", names=("features",))
+    stages.generator("Reference and held-out clips", names=("features",))
     stages.start("features", total, unit="clips")
     for side in sides:
         bench.real.compute(side, lambda n: stages.advance("features", n))
@@ -220,7 +220,7 @@ def _fill(settings: Settings, bench: Bench, spec: str, generator: Generator, run
         data=data_facts(bench.data, bench.plan, bench.protocol.split),
         clip=jsonable(bench.protocol.clip),
         metrics=found,
-        warnings=[*generator.notes, *_warnings(settings, bench, lines)],
+        warnings=[*generator.notes, *bench.extractor.warnings(), *_warnings(settings, bench, lines)],
         licences={file.name: file.licence for file in bench.files.values() if file.licence},
         settings=list(settings.choices),
         timing={name: round(value, 3) for name, value in timing.items()},

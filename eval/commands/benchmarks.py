@@ -197,10 +197,14 @@ def _flag_choices(flags: dict[str, Any]) -> list[Choice]:
 
     shown = ("device", "workers", "protocol_name", "generators", "as_json", "quiet")
     return [
-        Choice(name=name.replace("_", "-"), value=str(value), origin=_origin(name))
+        Choice(name=name.replace("_", "-"), value=_said(value), origin=_origin(name))
         for name, value in flags.items()
         if name not in shown and _origin(name) != "automatic"
     ]
+
+
+def _said(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _answer(settings: Settings, outcomes: list[Outcome], *, as_json: bool) -> Finished:

@@ -17,7 +17,8 @@ class Detector(ABC):
     """Clips (B, C, T, H, W) -> features. `is_frame_network` ones give (B, T, D) a layer, the others (B, D).
 
     `chunk` is the number of clips in every forward pass, fixed by the detector (the last chunk of a run is filled
-    up with zeros by the caller), so that no score depends on the user's batch size.
+    up with zeros by the caller), so that no score depends on the user's batch size. `warnings` are sentences that the
+    result must carry.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Detector(ABC):
     is_frame_network: bool = False
     min_frames: int = 1
     chunk: int = 8
+    warnings: Sequence[str] = ()
 
     @abstractmethod
     def __call__(self, clips_BCTHW: Tensor) -> dict[str, Tensor]:

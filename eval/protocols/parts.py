@@ -114,16 +114,20 @@ def clip_alignment(*, candidates: int = 100) -> tuple[MetricSpec, ...]:
     )
 
 
-def precision_recall(variant: str) -> MetricSpec:
-    return MetricSpec(
-        id=f"prdc/{variant}",
-        metric="precision-recall",
-        detector="i3d",
-        weights="i3d-tats",
-        layer="logits",
-        preprocess=I3D_DIRECT,
-        detector_options=EPS_TATS,
-        options=(("k", 3),),
+def precision_recall(variant: str) -> tuple[MetricSpec, ...]:
+    """k-nearest-neighbour precision and recall on the logits, k = 3; each result carries density and coverage too."""
+    return tuple(
+        MetricSpec(
+            id=f"{value}/{variant}",
+            metric="precision-recall",
+            detector="i3d",
+            weights="i3d-tats",
+            layer="logits",
+            preprocess=I3D_DIRECT,
+            detector_options=EPS_TATS,
+            options=(("k", 3), ("value", value)),
+        )
+        for value in ("precision", "recall")
     )
 
 

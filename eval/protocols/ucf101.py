@@ -32,7 +32,7 @@ TATS = Protocol(
         inception_score_tgan2(1, 2048),
         *frame_fid(),
         *clip_alignment(),
-        precision_recall("tats-16f-2048"),
+        *precision_recall("tats-16f-2048"),
     ),
     n_fake=2048,
     n_real=2048,
