@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
+from filelock import FileLock
+
 from cogvideo.errors import UserError
 from cogvideo.video import write_video
 from cogvideo.weights import cache_home
@@ -126,22 +128,9 @@ def _render_once(place: Path, seed: int, progress: Callable[[int, int], None] | 
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {place.parent}: {error.strerror}; set COGEVAL_HOME to another folder") from None
-    with _locked(place.with_name(f".{place.name}.lock")):
+    with FileLock(place.with_name(f".{place.name}.lock")):
         if not place.is_dir():
             render(place, seed=seed, progress=progress)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """An advisory lock that the system lifts when its holder dies. Without one, work may be done twice: no harm."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def build_clip() -> nn.Module:
         {
             "embed_dim": 64,
             "vision_cfg": {"image_size": SIZE, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32},
-            "text_cfg": {"context_length": CONTEXT, "vocab_size": _END + 1, "width": 64, "heads": 2, "layers": 2},
+            "text_cfg": {"context_length": CONTEXT, "vocab_size": _END + 1, "width": 64, "heads": 4, "layers": 2},
         }
     )
 

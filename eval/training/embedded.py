@@ -84,7 +84,7 @@ def train_clip(seed: int, steps: int, progress: Progress) -> nn.Module:
             loss = loss + both / 4
         return loss
 
-    fit(network, loss_of_step, steps=steps, lr=1e-3, progress=progress)
+    fit(network, loss_of_step, steps=steps, lr=1.5e-3, progress=progress)
     return network
 
 

@@ -61,7 +61,7 @@ RECIPES = {
         "benchmark",
     ),
     "clip-shapes": Recipe(
-        600,
+        1000,
         "shapes, all 210 classes, 48 frames with captions a step, every look once in each half of them",
         "open_clip's CLIP, ResNet of width 8 and a text transformer of width 64; 64 features",
         train_clip,
