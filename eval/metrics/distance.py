@@ -26,7 +26,7 @@ from eval.protocol import MetricSpec
 from eval.scoring import Extrapolation, FeatureSet, Interval, Score, ScoreInput
 
 Rows = NDArray[np.float32]
-PARTS = (1, 2, 3, 4, 6, 8)
+PARTS = (1, 2, 3, 4)
 PARTS_OF_WIDE_FEATURES = (1, 2, 4)
 WIDE = 1024
 MOST_ROWS_FOR_INTERVAL = 4096
@@ -144,7 +144,7 @@ def _interval_from_some_clips(
     for side in (fake, real):
         rows_a_clip = side.values.shape[1] if side.values.ndim == 3 and frames == "pooled" else 1
         parts = -(-len(side) * rows_a_clip // MOST_ROWS_FOR_INTERVAL)
-        chosen = side if parts < 2 else take(side, partition(side.groups, parts, seed)[0])
+        chosen = side if parts < 2 else take(side, partition(side.groups, parts, seed, side.labels)[0])
         sides.append(rows_of(chosen, frames))
         shares.append(len(chosen) / len(side))
     (fake_rows, fake_groups), (real_rows, real_groups) = sides
@@ -157,12 +157,11 @@ def _interval_from_some_clips(
 def _extrapolate(
     distance: Distance, whole: Influence, fake: FeatureSet, real: FeatureSet, frames: Frames, seed: int
 ) -> Extrapolation | None:
-    """The intercept of a line in 1/n through the values at n, n/2, n/3 ... n/8, each averaged over all parts.
+    """The intercept of a line in 1/n through the values at n, n/2, n/3 and n/4, each averaged over all parts.
 
     Both sets are cut into the same number of parts, each with the classes of the whole, so that the bias of each
-    falls with the same 1/n. Sizes under
-    the feature dimension are left out: there the bias is no longer a line, and the intercept came out too high by up
-    to a tenth of the bias. None if under three sizes are left.
+    falls with the same 1/n. Sizes under the feature dimension are left out: there the bias is no longer a line, and
+    the intercept came out too high by up to a tenth of the bias. None if under three sizes are left.
     """
     if not distance.biased:
         return None
