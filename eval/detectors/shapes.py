@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ from eval.registry import detectors
 I3D_HEADS = {"shape": SHAPES, "colour": COLOURS, "motion": (*MOTIONS, "still", "jumbled")}
 FRAME_HEADS = {"shape": SHAPES, "colour": COLOURS}
 C3D_CLASSES: tuple[ShapeClass, ...] = classes("benchmark")
+
+Small = TypeVar("Small", VideoDetector, FrameDetector, ClipDetector)
 
 # Every word of a caption; others share one token. The end mark has the highest number, which is how CLIP finds it.
 _WORDS = ("a", "moving", *SHAPES, *COLOURS, *MOTIONS)
@@ -113,7 +115,7 @@ def load_i3d(
     """The embedded I3D with the weights of `path`; no options. Reads frames of 64 x 64 in [-1, 1]."""
     network = build_i3d()
     _fill(network, "i3d-shapes", path, options)
-    return i3d.as_detector("i3d-shapes", network, device=device, dtype=dtype, backend=backend)
+    return _sized(i3d.as_detector("i3d-shapes", network, device=device, dtype=dtype, backend=backend), 8)
 
 
 @detectors.register(
@@ -133,7 +135,7 @@ def load_c3d(
     """The embedded C3D with the weights of `path`; no options. Reads 16 frames of 64 x 64 in [-1, 1]."""
     network = build_c3d()
     _fill(network, "c3d-shapes", path, options)
-    return c3d.as_detector("c3d-shapes", network, device=device, dtype=dtype, backend=backend)
+    return _sized(c3d.as_detector("c3d-shapes", network, device=device, dtype=dtype, backend=backend), 4)
 
 
 @detectors.register(
@@ -153,7 +155,7 @@ def load_clip(
     """The embedded CLIP with the weights of `path`; no options. Reads frames of 64 x 64 in [-1, 1]."""
     network = build_clip()
     _fill(network, "clip-shapes", path, options)
-    return ClipDetector(
+    detector = ClipDetector(
         "clip-shapes",
         network,
         tokenise,
@@ -163,6 +165,7 @@ def load_clip(
         dtype=dtype,
         backend=backend,
     )
+    return _sized(detector, 128)
 
 
 @detectors.register(
@@ -182,9 +185,31 @@ def load_frames(
     """The embedded frame network with the weights of `path`; no options. Reads frames of 64 x 64 in [-1, 1]."""
     network = FrameNetwork()
     _fill(network, "frame-shapes", path, options)
-    piece = 16 if torch.device(device).type == "cpu" else 128
-    engine = Engine(network, device=device, dtype=dtype, backend=backend, piece=piece, layout=torch.channels_last)
-    return FrameDetector("frame-shapes", engine, {"pooled": 64})
+    engine = Engine(network, device=device, dtype=dtype, backend=backend, piece=64, layout=torch.channels_last)
+    return _sized(FrameDetector("frame-shapes", engine, {"pooled": 64}), 64)
+
+
+def _sized(detector: Small, piece: int) -> Small:
+    """The detector with `piece` rows a pass, on a CPU each pass in one thread.
+
+    In networks this small threads wait for each other longer than they work, several times longer where the cores
+    are shared; one thread also leaves nothing to the order of sums.
+    """
+    engine = detector.engine
+    engine.piece = piece
+    if engine.device.type == "cpu":
+        network = engine.network
+
+        def in_one_thread(rows: Tensor) -> Mapping[str, Tensor]:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+            try:
+                return network(rows)
+            finally:
+                torch.set_num_threads(threads)
+
+        engine.network = in_one_thread
+    return detector
 
 
 def _fill(network: nn.Module, name: str, path: Path | None, options: Mapping[str, Any] | None) -> None:
