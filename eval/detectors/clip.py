@@ -62,7 +62,9 @@ class ClipDetector(FrameDetector):
         backend: str = "eager",
     ) -> None:
         piece = 16 if torch.device(device).type == "cpu" else 128
-        engine = Engine(ImageTower(clip), device=device, dtype=dtype, backend=backend, piece=piece)
+        engine = Engine(
+            ImageTower(clip), device=device, dtype=dtype, backend=backend, piece=piece, layout=torch.channels_last
+        )
         super().__init__(name, engine, {"embedding": n_features}, chunk=8)
         self.clip, self.tokenise, self.preprocess = clip, tokenise, preprocess
         self.warnings: list[str] = []
