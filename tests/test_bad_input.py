@@ -214,7 +214,7 @@ def test_partial_runs_end_with_exit_code_4(door, tmp_path):
 
 
 def test_more_samples_than_there_are_real_clips(door, tmp_path):
-    refused(door("ucf101", "--generator", "real", "--samples", 5000, "--quiet"), 2, "5,000", "--samples")
+    refused(door("ucf101", "--generator", "real", "--samples", 5000, "--quiet"), 2, "of 5,000 samples have none", "--data")
     nothing_written(tmp_path)
 
 
