@@ -214,7 +214,8 @@ def test_partial_runs_end_with_exit_code_4(door, tmp_path):
 
 
 def test_more_samples_than_there_are_real_clips(door, tmp_path):
-    refused(door("ucf101", "--generator", "real", "--samples", 5000, "--quiet"), 2, "of 5,000 samples have none", "--data")
+    answer = door("ucf101", "--generator", "real", "--samples", 5000, "--quiet")
+    refused(answer, 2, "of 5,000 samples have none", "--data")
     nothing_written(tmp_path)
 
 

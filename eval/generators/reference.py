@@ -43,8 +43,8 @@ class ReferenceGenerator(Generator):
         if without:
             of_class = f" (class {without[0].label})" if without[0].label else ""
             raise UserError(
-                f"generator {self.name} is made from held-out real clips; {len(without):,} of {len(requests):,} samples "
-                f"have none, first sample {without[0].id}{of_class}; give more real videos (--data) or fewer samples"
+                f"generator {self.name} is made from held-out real clips; {len(without):,} of {len(requests):,}"
+                f" samples have none, first sample {without[0].id}{of_class}; give more real videos (--data) or fewer samples"
             )
 
     def generate(
