@@ -44,7 +44,8 @@ class ReferenceGenerator(Generator):
             of_class = f" (class {without[0].label})" if without[0].label else ""
             raise UserError(
                 f"generator {self.name} is made from held-out real clips; {len(without):,} of {len(requests):,}"
-                f" samples have none, first sample {without[0].id}{of_class}; give more real videos (--data) or fewer samples"
+                f" samples have none, first sample {without[0].id}{of_class};"
+                " give more real videos (--data) or fewer samples"
             )
 
     def generate(
