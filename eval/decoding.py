@@ -6,9 +6,12 @@ Shapes: T frames, H x W pixels; clips are uint8 (T, H, W, 3) RGB.
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.connection import wait
 from types import TracebackType
 from typing import TypeVar
 
@@ -53,7 +56,8 @@ class DecodePool:
         if self._executor is None:
             # Never fork: torch may already run threads in this process.
             method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-            self._executor = ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context(method))
+            context = multiprocessing.get_context(method)
+            self._executor = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_end_with_parent)
         waiting: deque[Future[list[R]]] = deque()
         batch: list[A] = []
         for item in items:
@@ -72,6 +76,14 @@ class DecodePool:
 def read_ref(ref: ClipRef) -> Clip:
     """The window that `ref` names. Raises VideoError."""
     return read_clip(ref.path, start=ref.start, frames=ref.frames, stride=ref.stride, fps=ref.fps)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever: let it end when the parent does."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        watch = threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True)
+        watch.start()
 
 
 def _probe(path: str) -> VideoInfo | UserError:

@@ -18,7 +18,8 @@ from eval.records import read_result, read_samples, stable_view
 
 COMMAND = [
     sys.executable,
-    *("-m", "cogeval", "ucf101", "--generator", "shuffled", "--samples", "48", "--quiet", "--json"),
+    *("-m", "cogeval", "ucf101", "--generator", "shuffled", "--samples", "48", "--real-samples", "64"),
+    *("--quiet", "--json"),
     *("--metric", "fvd", "--metric", "inception-score", "--metric", "clipsim", "--metric", "fid"),
 ]
 
