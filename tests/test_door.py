@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import signal
 import subprocess
@@ -211,7 +212,9 @@ def test_a_closed_pipe_ends_in_silence(tmp_path: Path, lines: int) -> None:
 
 def test_ctrl_c_leaves_with_130_and_one_line(tmp_path: Path) -> None:
     body = "click.echo('up'); sys.stdout.flush(); time.sleep(60)"
-    process = run_python(PLANTED.format(body=body), tmp_path)
+    # Whoever runs the tests in the background may have told all children to ignore Ctrl-C.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = run_python(PLANTED.format(body=body), tmp_path, preexec_fn=heard)
     assert process.stdout.readline() == "up\n"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
