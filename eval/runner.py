@@ -85,6 +85,10 @@ class Outcome:
 
 def run_benchmark(settings: Settings, stages: Stages) -> list[Outcome]:
     """Score every generator of the settings on one plan. Raises UserError before anything is written where it can."""
+    if settings.protocol.embedded and settings.device == "cpu":
+        import torch
+
+        torch.set_num_threads(1)  # small networks lose more to threads that wait for each other than they win
     with ExitStack() as stack:
         context = GeneratorContext(settings.device, settings.dtype, settings.workers, settings.seed)
         generators = [(spec, make_generator(spec, context)) for spec in settings.generators]
