@@ -114,6 +114,39 @@ class Network(nn.Module):
         if kind != "image":
             self.mixins = Mixins(config, kind)
 
+        self.fused: list[tuple[Tensor, Tensor]] = []
+
+    def fuse_(self) -> None:
+        """Lay the queries, keys and values of both channels of a layer side by side, so that one product makes them.
+
+        The parameters become views of the joint storage: names, values and the memory needed stay the same.
+        """
+        if self.kind != "video" or self._is_fused():
+            return
+        with torch.no_grad():
+            self.fused = []
+            for layer, plus in zip(self.layers, self.plus.query_key_value, strict=True):
+                base = layer.attention.query_key_value
+                joint = []
+                for name in ("weight", "bias"):
+                    parts = (getattr(base, name), getattr(plus, name))
+                    both = torch.cat([part.data for part in parts])
+                    for part, view in zip(parts, both.chunk(2), strict=True):
+                        part.data = view
+                    joint.append(both)
+                self.fused.append((joint[0], joint[1]))
+
+    def _is_fused(self) -> bool:
+        """Whether the views still hold: moving or loading a network gives its parameters storages of their own."""
+        if len(self.fused) != self.config.num_layers:
+            return False
+        plus = [part.weight for part in self.plus.query_key_value]
+        return all(
+            layer.attention.query_key_value.weight.data_ptr() == weight.data_ptr()
+            and other.data_ptr() == weight.data_ptr() + weight.nbytes // 2
+            for layer, other, (weight, _) in zip(self.layers, plus, self.fused, strict=True)
+        )
+
     @property
     def active_dropout(self) -> float:
         return self.dropout if self.training else 0.0
@@ -121,6 +154,11 @@ class Network(nn.Module):
     @property
     def layers(self) -> list[Layer]:
         return list(self.transformer.layers)  # type: ignore[arg-type]
+
+    @property
+    def plus(self) -> PlusChannel:
+        """The second channel, of networks that have one."""
+        return self.mixins.attention_plus  # type: ignore[return-value]
 
     @property
     def device(self) -> torch.device:

@@ -20,10 +20,10 @@ OddWindows = Literal["training", "release"]
 class Windows:
     """The windows of one layer.
 
-    `cells` (W, C): the cells of each window, in the order of the rolled grid. `regions` (W, C): cells of a window may see each
-    other only under the same label, the others are neighbours by wrap-around alone. `groups`: the group of
-    each cell, cells that see each other when one token is decoded at a time. `ranks`: its place inside its group, row
-    by row. `sizes`: cells of each group.
+    `cells` (W, C): the cells of each window, in the order of the rolled grid. `regions` (W, C): cells of a window may
+    see each other only under the same label; the others became neighbours by wrap-around. `groups`: for each cell,
+    which cells it sees when one token is decoded at a time. `ranks`: its place in its group, row by row. `sizes`: how
+    many cells each group has.
     """
 
     cells: Tensor

@@ -1,0 +1,197 @@
+"""A sequence token by token: prefill of the given frames, then steps against the caches.
+
+B samples, R = B rows (or 2 B with guidance: the prompt's rows, then the guider's), N frames in feeding order,
+F tokens of a frame, q tokens of a step (1, or 2 side by side in parallel decoding), V image tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cogvideo.cache import Cache, CacheSpec
+from cogvideo.forward import CONSISTENT, Quirks, Text, forward, frame_inputs, frame_positions
+from cogvideo.network import Network
+from cogvideo.schedule import Slot, Step
+from cogvideo.windows import Windows, layer_windows
+
+# Draws ids (B,) from logits (B, V) float32 for one slot.
+Choose = Callable[[Tensor, Slot], Tensor]
+Watch = Callable[[Slot, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a sequence is decoded: what both stages, the first frame and every benchmark can ask for.
+
+    `order`: natural index of each fed frame. `given`: frames seen in both directions (stage 2). `window`: side of the
+    windows, None for full attention. `guidance_scale`: None for no guidance, else the second half of the rows is the
+    guider's. `has_plus`: False for the first frame.
+    """
+
+    order: tuple[int, ...]
+    given: int = 0
+    window: int | None = None
+    text_bonus: float = 0.0
+    guidance_scale: float | None = None
+    has_plus: bool = True
+    quirks: Quirks = CONSISTENT
+
+
+class Decoder:
+    """One batch of sequences in work. `text` has R rows; all rows advance together.
+
+    Raises ValueError if the text does not fit the plan. Memory is allocated here and nowhere later.
+    """
+
+    def __init__(self, network: Network, text: Text, plan: Plan, *, rings: int = 1) -> None:
+        config = network.config
+        self.network = network
+        self.text = text
+        self.plan = plan
+        self.rows = text.ids.shape[0]
+        windows: tuple[Windows, Windows] | None = None
+        if plan.has_plus:
+            odd = plan.quirks.odd_windows
+            windows = (layer_windows(config.grid, plan.window, 0, odd), layer_windows(config.grid, plan.window, 1, odd))
+        spec = CacheSpec(config, self.rows, text.ids.shape[1], len(plan.order), windows, rings)
+        self.cache = Cache(spec, network.dtype, network.device)
+        network.fuse_()
+        self._positions = frame_positions(network).detach()
+        longest = max(spec.base_len, spec.plus_len(0), spec.plus_len(1))
+        bias_RT = text.bias(plan.text_bonus, network.dtype)
+        self._bias = functional.pad(bias_RT, (0, longest - bias_RT.shape[1]))[:, None, None]
+
+    @torch.no_grad()
+    def prefill(self, frames_RNF: Tensor, rows_at_once: int | None = None) -> Tensor:
+        """Feed text and whole frames, in feeding order. Returns hidden states (R, T + N * F, h).
+
+        `rows_at_once` bounds the memory of activations.
+        """
+        hidden = []
+        count = frames_RNF.shape[1]
+        for start in range(0, self.rows, rows_at_once or self.rows):
+            end = min(start + (rows_at_once or self.rows), self.rows)
+            part = Text(self.text.ids[start:end], self.text.is_real[start:end])
+            hidden.append(
+                forward(
+                    self.network,
+                    part,
+                    frame_inputs(frames_RNF[start:end], self.network.config.boi_id),
+                    self.plan.order[:count],
+                    given=min(self.plan.given, count),
+                    window=self.plan.window,
+                    text_bonus=self.plan.text_bonus,
+                    has_plus=self.plan.has_plus,
+                    quirks=self.plan.quirks,
+                    keeper=self.cache.rows(start, end),
+                )
+            )
+        return torch.cat(hidden)
+
+    @torch.no_grad()
+    def step(self, tokens_Rq: Tensor, slots: Step) -> Tensor:
+        """Logits of the image tokens (R, q, V) float32 at `slots`, whose inputs are `tokens_Rq`."""
+        network, config = self.network, self.network.config
+        places = [slot.frame * config.frame_len + slot.cell for slot in slots]
+        x_RqH = network.transformer.word_embeddings(tokens_Rq) + self._positions[places]
+        for index, layer in enumerate(network.layers):
+            u_RqH = layer.input_layernorm(x_RqH)
+            attended_RqH = (
+                self._channels(index, u_RqH, slots) if self.plan.has_plus else self._base(index, u_RqH, slots)
+            )
+            x_RqH = layer.after_attention(x_RqH, attended_RqH)
+        return network.image_logits(network.transformer.final_layernorm(x_RqH))
+
+    def _base(self, index: int, u_RqH: Tensor, slots: Step) -> Tensor:
+        """The base channel alone (first frame)."""
+        attention = self.network.layers[index].attention
+        qkv = attention.query_key_value(u_RqH).view(*u_RqH.shape[:2], 3, self.network.config.num_attention_heads, -1)
+        return attention.dense(self._base_context(index, qkv, slots))  # type: ignore[no-any-return]
+
+    def _channels(self, index: int, u_RqH: Tensor, slots: Step) -> Tensor:
+        """Both channels from one fused projection, mixed by the gate."""
+        network = self.network
+        attention, plus = network.layers[index].attention, network.plus
+        weight, bias = network.fused[index]
+        heads = network.config.num_attention_heads
+        qkv = functional.linear(u_RqH, weight, bias).view(*u_RqH.shape[:2], 6, heads, -1)
+        base_RqH = attention.dense(self._base_context(index, qkv[:, :, :3], slots))
+        plus_RqH = plus.dense[index](self._plus_context(index, qkv[:, :, 3:], slots))
+        return torch.lerp(plus_RqH, base_RqH, torch.sigmoid(plus.attn_distribution[index]))
+
+    def _base_context(self, index: int, qkv: Tensor, slots: Step) -> Tensor:
+        keys, values = self.cache.base[index]
+        T = self.cache.spec.text_len
+        contexts = []
+        for at, slot in enumerate(slots):
+            ring = slot.fed % self.cache.spec.rings
+            end = T + slot.cell
+            contexts.append(self._attend(qkv[:, at], keys[ring], values[ring], 0, end))
+        return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=1)
+
+    def _plus_context(self, index: int, qkv: Tensor, slots: Step) -> Tensor:
+        buffers = self.cache.plus[index]
+        assert buffers is not None
+        contexts = []
+        for at, slot in enumerate(slots):
+            start, own = self.cache.plus_range(index % 2, slot.fed, slot.cell)
+            contexts.append(self._attend(qkv[:, at], *buffers, start, own))
+        return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=1)
+
+    def _attend(self, qkv: Tensor, keys: Tensor, values: Tensor, start: int, own: int) -> Tensor:
+        """Write the token's key and value at slot `own`, attend slots start..own. (R, 3, A, d) -> (R, 1, h)."""
+        q, k, v = qkv.unbind(1)
+        keys[:, :, own] = k
+        values[:, :, own] = v
+        seen = slice(start, own + 1)
+        context = functional.scaled_dot_product_attention(
+            q[:, :, None], keys[:, :, seen], values[:, :, seen], attn_mask=self._bias[..., : own + 1 - start]
+        )
+        return context.transpose(1, 2).flatten(2)
+
+
+@torch.no_grad()
+def decode(
+    network: Network,
+    text: Text,
+    frames_BNF: Tensor,
+    plan: Plan,
+    steps: Sequence[Step],
+    choose: Choose,
+    *,
+    watch: Watch | None = None,
+    rows_at_once: int | None = None,
+) -> Tensor:
+    """Fill in the ids of `frames_BNF` (feeding order) that are -1. Returns (B, N, F) ids.
+
+    Frames before the first step's frame must be known and are prefilled; ids that are known in later frames are fed as
+    they are (primed generation). `choose` draws ids from guided logits; `watch` sees those logits (tests).
+    """
+    guided = plan.guidance_scale is not None
+    B = frames_BNF.shape[0]
+    decoder = Decoder(network, text, plan, rings=max(len(step) for step in steps))
+    ids_BNF = frames_BNF.clone()
+    first = steps[0][0].fed
+
+    def rows(part: Tensor) -> Tensor:
+        return torch.cat([part, part]) if guided else part
+
+    decoder.prefill(rows(ids_BNF[:, :first]), rows_at_once)
+    boi_B = torch.full((B,), network.config.boi_id, device=ids_BNF.device)
+    for step in steps:
+        tokens = [boi_B if slot.cell == 0 else ids_BNF[:, slot.fed, slot.cell - 1] for slot in step]
+        logits_RqV = decoder.step(rows(torch.stack(tokens, dim=1)), step)
+        if plan.guidance_scale is not None:
+            own, guider = logits_RqV[:B], logits_RqV[B:]
+            logits_RqV = guider + plan.guidance_scale * (own - guider)
+        for at, slot in enumerate(step):
+            if watch:
+                watch(slot, logits_RqV[:, at])
+            known_B = ids_BNF[:, slot.fed, slot.cell]
+            ids_BNF[:, slot.fed, slot.cell] = torch.where(known_B >= 0, known_B, choose(logits_RqV[:, at], slot))
+    return ids_BNF
