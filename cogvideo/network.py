@@ -113,7 +113,6 @@ class Network(nn.Module):
         self.transformer = Transformer(config)
         if kind != "image":
             self.mixins = Mixins(config, kind)
-
         self.fused: list[tuple[Tensor, Tensor]] = []
 
     def fuse_(self) -> None:
@@ -140,12 +139,11 @@ class Network(nn.Module):
         """Whether the views still hold: moving or loading a network gives its parameters storages of their own."""
         if len(self.fused) != self.config.num_layers:
             return False
-        plus = [part.weight for part in self.plus.query_key_value]
-        return all(
-            layer.attention.query_key_value.weight.data_ptr() == weight.data_ptr()
-            and other.data_ptr() == weight.data_ptr() + weight.nbytes // 2
-            for layer, other, (weight, _) in zip(self.layers, plus, self.fused, strict=True)
-        )
+        for layer, plus, (weight, _) in zip(self.layers, self.plus.query_key_value, self.fused, strict=True):
+            halves = [next(part.parameters()) for part in (layer.attention.query_key_value, plus)]
+            if [half.data_ptr() for half in halves] != [half.data_ptr() for half in weight.chunk(2)]:
+                return False
+        return True
 
     @property
     def active_dropout(self) -> float:
@@ -158,7 +156,7 @@ class Network(nn.Module):
     @property
     def plus(self) -> PlusChannel:
         """The second channel, of networks that have one."""
-        return self.mixins.attention_plus  # type: ignore[return-value]
+        return self.mixins.attention_plus
 
     @property
     def device(self) -> torch.device:
