@@ -1,0 +1,99 @@
+"""The sizes of an image tokenizer: the released one, and a small one for 64-pixel frames. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cogvideo.errors import UserError
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """An encoder or a decoder: channels and residual blocks at each resolution, finest first.
+
+    A resolution has attention after its blocks if its nominal size (`nominal_size` pixels at the finest, half at each
+    next one, whatever the real frames measure) is in `attention_at`.
+    """
+
+    multipliers: tuple[int, ...]
+    """Of the tokenizer's `channels`."""
+    blocks: int
+    attention_at: tuple[int, ...] = (16,)
+    nominal_size: int = 256
+
+    @property
+    def rate(self) -> int:
+        """How many pixels one of its cells is wide."""
+        return 1 << (len(self.multipliers) - 1)
+
+    def has_attention(self, level: int) -> bool:
+        return self.nominal_size >> level in self.attention_at
+
+
+@dataclass(frozen=True)
+class ImageTokenizerConfig:
+    """A hierarchical VQVAE: one encoder, one codebook, a decoder for each compress rate (defaults: icetk).
+
+    The encoder's own rate is the finest; a down-sampler doubles it until the coarsest decoder's is reached.
+    Raises UserError for sizes that cannot be built.
+    """
+
+    num_codes: int = 20000
+    code_dim: int = 256
+    channels: int = 128
+    encoder: StackConfig = StackConfig((1, 2, 4), blocks=2)
+    decoders: tuple[StackConfig, ...] = (
+        StackConfig((1, 1, 1, 2, 4), blocks=1),
+        StackConfig((1, 1, 2, 4), blocks=1),
+        StackConfig((1, 2, 4), blocks=1),
+    )
+    """One for each rate, the coarsest first, as in the release's list."""
+    norm_groups: int = 32
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        stacks = (self.encoder, *self.decoders)
+        rules = {
+            "there must be a decoder": bool(self.decoders),
+            "a decoder's rate must not be finer than the encoder's": min(self.rates, default=0) >= self.encoder.rate,
+            "each rate must have one decoder": len(set(self.rates)) == len(self.decoders),
+            "channels at every resolution must be a multiple of norm_groups": all(
+                self.channels * multiplier % self.norm_groups == 0
+                for stack in stacks
+                for multiplier in (1, *stack.multipliers)
+            ),
+        }
+        for rule, holds in rules.items():
+            if not holds:
+                raise UserError(f"this image tokenizer cannot be built: {rule} ({self})")
+
+    @property
+    def rates(self) -> tuple[int, ...]:
+        """The compress rates that there is a decoder for, in the order of the decoders."""
+        return tuple(decoder.rate for decoder in self.decoders)
+
+    @property
+    def num_down_samplers(self) -> int:
+        return max(self.rates).bit_length() - self.encoder.rate.bit_length()
+
+    def level(self, rate: int) -> int:
+        """How many down-samplers stand between the encoder and the codes. Raises UserError for an unknown rate."""
+        if rate not in self.rates:
+            known = ", ".join(map(str, sorted(self.rates)))
+            raise UserError(f"expected a compress rate that this image tokenizer has ({known}), got {rate}")
+        return rate.bit_length() - self.encoder.rate.bit_length()
+
+
+IMAGE_TOKENIZERS: dict[str, ImageTokenizerConfig] = {
+    "release": ImageTokenizerConfig(name="release"),
+    # 64 x 64 pixels are 8 x 8 codes; few channels where there are many pixels, so that two cores keep up.
+    "tiny": ImageTokenizerConfig(
+        name="tiny",
+        num_codes=512,
+        code_dim=16,
+        channels=8,
+        encoder=StackConfig((1, 2, 5, 8), blocks=1, attention_at=()),
+        decoders=(StackConfig((1, 2, 5, 8), blocks=1, attention_at=()),),
+        norm_groups=8,
+    ),
+}
