@@ -1,0 +1,1 @@
+"""Videos that tell a rater nothing but their pixels."""
