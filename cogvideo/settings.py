@@ -1,0 +1,81 @@
+"""What a person can choose about generation: samplers, guidance, frame rate. Defaults are the release's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cogvideo.errors import UserError
+from cogvideo.forward import CONSISTENT, Quirks
+from cogvideo.sampling import FIRST_FRAME, SUPERRES, VIDEO, SamplerSettings
+from cogvideo.schedule import between_rounds
+
+# Seconds that the five frames of a sequence span, of those that training used (CogVideo, section 4: from 0.25 to 8
+# frames a second; the frames between were trained at 2, 4 and 8).
+TRAINED_SECONDS = (16.0, 8.0, 4.0, 2.0, 1.0, 0.5)
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How tokens are drawn. The same settings, seed and weights give the same tokens for any split into batches.
+
+    `guidance_scale` acts on key frames, `between_guidance_scale` on the frames between (off in the release); None
+    turns guidance off. `text_bonus` is added to the attention scores of text wherever guidance is off. `is_parallel`
+    decodes two frames between side by side where their windows allow it: fewer steps, the same samples. `is_greedy`
+    takes the likeliest token of the likeliest cluster. `max_rows` bounds the sequences in work at once; None takes
+    what fits in memory. `superres_frames`: frames that super-resolution has in work at once.
+    """
+
+    first_frame: SamplerSettings = FIRST_FRAME
+    video: SamplerSettings = VIDEO
+    superres: SamplerSettings = SUPERRES
+    guidance_scale: float | None = 3.0
+    between_guidance_scale: float | None = None
+    text_bonus: float = 1.4
+    quirks: Quirks = CONSISTENT
+    is_parallel: bool = False
+    is_greedy: bool = False
+    max_rows: int | None = None
+    superres_frames: int = 12
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """How many frames at which rate, and what that means for the hierarchy.
+
+    Five key frames come first; each round doubles the rate until there are enough frames, and what is too many is cut
+    off at the end. Raises UserError for fewer than one frame or for a rate that training never saw.
+    """
+
+    frames: int = 33
+    fps: float = 8.0
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise UserError(f"expected at least one frame, got {self.frames}")
+        if not self.fps > 0 or any(self.seconds(number) not in TRAINED_SECONDS for number in range(self.rounds + 1)):
+            possible = ", ".join(f"{rate:g}" for rate in self.possible_rates(self.frames)) or "none"
+            raise UserError(
+                f"{self.frames} frames at {self.fps:g} frames a second: CogVideo was trained at 0.25 to 8 frames a"
+                f" second; rates that work for {self.frames} frames: {possible}"
+            )
+
+    @classmethod
+    def possible_rates(cls, frames: int) -> list[float]:
+        """The rates, frames a second, at which every sequence of so many frames has a trained duration."""
+        rounds = between_rounds(frames)
+        rates = (4 * 2**rounds / seconds for seconds in TRAINED_SECONDS)
+        return [rate for rate in rates if 4 / rate in TRAINED_SECONDS]
+
+    @property
+    def rounds(self) -> int:
+        """How often the frame rate is doubled."""
+        return between_rounds(self.frames)
+
+    @property
+    def made_frames(self) -> int:
+        """Frames that the hierarchy makes, 4 * 2 ** rounds + 1, before the end is cut off."""
+        return (4 << self.rounds) + 1
+
+    def seconds(self, number: int) -> float:
+        """What a sequence of five frames spans in round `number`; round 0 makes the key frames."""
+        return (4 << self.rounds - number) / self.fps
