@@ -92,8 +92,8 @@ IMAGE_TOKENIZERS: dict[str, ImageTokenizerConfig] = {
         num_codes=512,
         code_dim=16,
         channels=8,
-        encoder=StackConfig((1, 2, 5, 8), blocks=1, attention_at=()),
-        decoders=(StackConfig((1, 2, 5, 8), blocks=1, attention_at=()),),
+        encoder=StackConfig((1, 2, 6, 8), blocks=1, attention_at=()),
+        decoders=(StackConfig((1, 2, 6, 8), blocks=1, attention_at=()),),
         norm_groups=8,
     ),
 }
