@@ -58,7 +58,8 @@ class Text:
         width = max(length, *(len(text) for text in texts))
         rows = [[pad_id] * (width - len(text)) + list(text) for text in texts]
         real = [[False] * (width - len(text)) + [True] * len(text) for text in texts]
-        return cls(torch.tensor(rows, device=device), torch.tensor(real, device=device))
+        ids = torch.tensor(rows, dtype=torch.long, device=device)
+        return cls(ids, torch.tensor(real, dtype=torch.bool, device=device))
 
     @property
     def positions(self) -> Tensor:
