@@ -87,12 +87,14 @@ class Hierarchy:
         table: ClusterTable,
         settings: GenerationSettings,
         advance: Advance | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self.config = stage1.config
         self.stage1 = stage1
         self.stage2 = stage2
         self.prompts = prompts
-        self.table = table.to(stage1.device)
+        self.device = device or stage1.device
+        self.table = table.to(self.device)
         self.settings = settings
         self._advance = advance or (lambda _phase, _tokens: None)
 
@@ -104,7 +106,7 @@ class Hierarchy:
         """
         F, made = self.config.frame_len, timeline.made_frames
         self.check(jobs, timeline)
-        known = torch.full((len(jobs), made, F), -1, device=self.stage1.device)
+        known = torch.full((len(jobs), made, F), -1, device=self.device)
         if given_BgF is not None:
             count = min(given_BgF.shape[1], made)
             known[:, :count] = given_BgF[:, :count].to(known.device)
@@ -149,7 +151,7 @@ class Hierarchy:
         settings, quirks = self.settings, self.settings.quirks
         plan = Plan((0,), text_bonus=settings.text_bonus, has_plus=False, quirks=quirks)
         last = settings.first_frame if quirks.first_frame_sampler_to_the_end else settings.video
-        unknown = torch.full((len(jobs), 1, self.config.frame_len), -1, device=self.stage1.device)
+        unknown = torch.full((len(jobs), 1, self.config.frame_len), -1, device=self.device)
         return self._run(
             self.stage1,
             plan,
@@ -185,7 +187,7 @@ class Hierarchy:
         longer[:, ::2] = frames_BnF
         longer[:, 1::2] = known[:, 1::2]
         # Natural places in a sequence: 0, 2, 4 are given, 1 and 3 are wanted.
-        sequences = longer.unfold(1, 5, 4).permute(0, 1, 3, 2).reshape(B * pairs, 5, F)
+        sequences = longer.unfold(1, 5, 4).permute(0, 1, 3, 2).reshape(B * pairs, 5, F).clone()
         is_open = (sequences < 0).flatten(1).any(1)
         rows = is_open.nonzero()[:, 0]
         if len(rows):
@@ -245,7 +247,7 @@ class Hierarchy:
         steps = self._steps(plan, first)
         width = max(map(len, own + guider))
         at_once = self._rows_at_once(network, plan, width, max(map(len, steps)))
-        device = network.device
+        device = self.device
         results = []
         for start in range(0, len(own), at_once):
             part = slice(start, start + at_once)
@@ -291,7 +293,7 @@ class Hierarchy:
             self.config, 2 if plan.guidance_scale is not None else 1, width, len(plan.order), windows, rings
         )
         row_bytes = spec.bytes(network.dtype.itemsize)
-        free = available_memory(network.device)
+        free = available_memory(self.device)
         if free is None:
             return MOST_ROWS
         if row_bytes > free:
