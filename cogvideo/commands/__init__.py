@@ -1,0 +1,1 @@
+"""Commands of CogVideo, loaded by the door when they are asked for."""
