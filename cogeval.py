@@ -38,6 +38,8 @@ COMMANDS = {
     "prompts": Lazy("Measure", "eval.commands.benchmarks", "prompts", "Text alignment on a file of prompts."),
     "compare": Lazy("Read", "eval.commands.compare", "compare", "Finished runs side by side, with paired differences."),
     "list": Lazy("Read", "eval.commands.list_", "list_", "Metrics, detectors, data sets, generators, protocols."),
+    "generate": Lazy("Generate", "cogvideo.commands.generate", "generate", "Videos from prompts, with CogVideo."),
+    "convert": Lazy("Generate", "cogvideo.commands.convert", "convert", "Released checkpoints to safetensors."),
     "weights": Lazy("Prepare", "eval.commands.weights", "weights", "List, fetch, add or verify weights."),
     "data": Lazy("Prepare", "eval.commands.data", "data", "Draw the embedded data set, or check a folder."),
     "doctor": Lazy("Prepare", "eval.commands.doctor", "doctor", "What works here, and what is missing for which run."),

@@ -121,7 +121,7 @@ class Hierarchy:
         return frames[:, : timeline.frames]
 
     def check(self, jobs: Sequence[Job], timeline: Timeline) -> None:
-        """Everything about the prompts that can be known beforehand. Raises UserError."""
+        """Everything about prompts and memory that can be known beforehand. Raises UserError."""
         if self.stage2 is None and timeline.rounds:
             raise UserError(
                 f"{timeline.frames} frames need the network of stage 2, which these weights lack;"
@@ -131,6 +131,10 @@ class Hierarchy:
             self.prompts.first_frame(prompt)
             for number in range(timeline.rounds + 1):
                 self._texts([prompt], timeline.seconds(number), is_key=number == 0)
+        widest = self.config.max_text_len
+        self._rows_at_once(self.stage1, self._key_plan(), widest, 1)
+        if self.stage2 is not None and timeline.rounds:
+            self._rows_at_once(self.stage2, self._between_plan(), widest, 1 + self.settings.is_parallel)
 
     def count(self, jobs: int, timeline: Timeline, given: int = 0) -> dict[str, int]:
         """Tokens that each phase draws, for a progress bar."""
@@ -166,13 +170,7 @@ class Hierarchy:
 
     def _key_frames(self, jobs: Sequence[Job], frames_B5F: Tensor, seconds: float) -> Tensor:
         """(B, 5, F) from lists whose first frames are known."""
-        scale = self.settings.guidance_scale
-        plan = Plan(
-            tuple(range(self.config.frames)),
-            text_bonus=0.0 if scale is not None else self.settings.text_bonus,
-            guidance_scale=scale,
-            quirks=self.settings.quirks,
-        )
+        plan = self._key_plan()
         own, guider = self._texts([job.prompt for job in jobs], seconds, is_key=True)
         seeds, both = [job.seed for job in jobs], (self.settings.video,) * 2
         return self._run(self.stage1, plan, frames_B5F, own, guider, "key frames", seeds, stream(Stream.STAGE1), both)
@@ -191,21 +189,12 @@ class Hierarchy:
         is_open = (sequences < 0).flatten(1).any(1)
         rows = is_open.nonzero()[:, 0]
         if len(rows):
-            scale = settings.between_guidance_scale
-            plan = Plan(
-                BETWEEN_ORDER,
-                given=GIVEN_BETWEEN,
-                window=self.config.window,
-                text_bonus=0.0 if scale is not None else settings.text_bonus,
-                guidance_scale=scale,
-                quirks=settings.quirks,
-            )
             samples = [jobs[row // pairs] for row in rows.tolist()]
             own, guider = self._texts([job.prompt for job in samples], seconds, is_key=False)
             order = list(BETWEEN_ORDER)
             made = self._run(
                 stage2,
-                plan,
+                self._between_plan(),
                 sequences[rows][:, order],
                 own,
                 guider,
@@ -217,6 +206,23 @@ class Hierarchy:
             sequences[rows] = made[:, [order.index(place) for place in range(5)]]
         longer[:, :-1] = sequences.view(B, pairs, 5, F)[:, :, :4].reshape(B, 4 * pairs, F)
         return longer
+
+    def _key_plan(self) -> Plan:
+        scale = self.settings.guidance_scale
+        bonus = 0.0 if scale is not None else self.settings.text_bonus
+        order = tuple(range(self.config.frames))
+        return Plan(order, text_bonus=bonus, guidance_scale=scale, quirks=self.settings.quirks)
+
+    def _between_plan(self) -> Plan:
+        scale = self.settings.between_guidance_scale
+        return Plan(
+            BETWEEN_ORDER,
+            given=GIVEN_BETWEEN,
+            window=self.config.window,
+            text_bonus=0.0 if scale is not None else self.settings.text_bonus,
+            guidance_scale=scale,
+            quirks=self.settings.quirks,
+        )
 
     def _texts(
         self, prompts: Sequence[str], seconds: float, *, is_key: bool

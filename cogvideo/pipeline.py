@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cogvideo.checkpoint.identity import identity
 from cogvideo.checkpoint.loading import load_network, load_tensors
 from cogvideo.checkpoint.memory import available_memory, network_bytes, require_memory
 from cogvideo.checkpoint.parts import PipelineParts, find_parts
@@ -119,7 +120,7 @@ class CogVideo:
             iterative=found["iterative"],
             name=parts.card.name,
             language=parts.card.language,
-            facts={"checkpoint": str(parts.folder), "form": parts.form, "licence": parts.card.licence},
+            facts={"form": parts.form, "licence": parts.card.licence, "parts": identity(parts)},
         )
         return cls(networks, place)._settled()
 
