@@ -45,7 +45,7 @@ class Plan:
 class Decoder:
     """One batch of sequences in work. `text` has R rows; all rows advance together.
 
-    Raises ValueError if the text does not fit the plan. Memory is allocated here and nowhere later.
+    Raises ValueError if the text is longer than the size allows. Memory is allocated here and nowhere later.
     """
 
     def __init__(self, network: Network, text: Text, plan: Plan, *, rings: int = 1) -> None:
@@ -53,12 +53,16 @@ class Decoder:
         self.network = network
         self.text = text
         self.plan = plan
-        self.rows = text.ids.shape[0]
+        self.rows, length = text.ids.shape
+        if length > config.max_text_len:
+            raise ValueError(
+                f"the text is {length} ids long, the longest that this size takes is {config.max_text_len} ids"
+            )
         windows: tuple[Windows, Windows] | None = None
         if plan.has_plus:
             odd = plan.quirks.odd_windows
             windows = (layer_windows(config.grid, plan.window, 0, odd), layer_windows(config.grid, plan.window, 1, odd))
-        spec = CacheSpec(config, self.rows, text.ids.shape[1], len(plan.order), windows, rings)
+        spec = CacheSpec(config, self.rows, length, len(plan.order), windows, rings)
         self.cache = Cache(spec, network.dtype, network.device)
         network.fuse_()
         self._positions = frame_positions(network).detach()

@@ -218,7 +218,8 @@ def _attend(network: Network, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> 
 def _heads(network: Network, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(B, S, 3h) -> three times (B, A, S, d)."""
     B, S, _ = qkv.shape
-    q, k, v = qkv.view(B, S, 3, network.config.num_attention_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    config = network.config
+    q, k, v = qkv.view(B, S, 3, config.num_attention_heads, config.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
     return q, k, v
 
 

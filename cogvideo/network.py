@@ -6,7 +6,7 @@ B rows, S positions, h hidden size, A heads, d = h / A. What the layers compute 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -139,11 +139,19 @@ class Network(nn.Module):
         """Whether the views still hold: moving or loading a network gives its parameters storages of their own."""
         if len(self.fused) != self.config.num_layers:
             return False
-        for layer, plus, (weight, _) in zip(self.layers, self.plus.query_key_value, self.fused, strict=True):
-            halves = [next(part.parameters()) for part in (layer.attention.query_key_value, plus)]
-            if [half.data_ptr() for half in halves] != [half.data_ptr() for half in weight.chunk(2)]:
-                return False
+        for layer, plus, joint in zip(self.layers, self.plus.query_key_value, self.fused, strict=True):
+            for name, both in zip(("weight", "bias"), joint, strict=True):
+                parts = [getattr(part, name) for part in (layer.attention.query_key_value, plus)]
+                if [part.data_ptr() for part in parts] != [view.data_ptr() for view in both.chunk(2)]:
+                    return False
         return True
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        """Moving or converting: a joint storage that nobody views any more would only take memory."""
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        if not self._is_fused():
+            self.fused = []
+        return self
 
     @property
     def active_dropout(self) -> float:
