@@ -168,7 +168,7 @@ def test_no_code_of_a_pickle_is_run(
     folder = make_released(
         change={"mixins.x": _Hostile(function, argument[function])}, _use_new_zipfile_serialization=not is_old
     )
-    with pytest.raises(UserError, match="holds more than tensors: .* would be run to load it"):
+    with pytest.raises(UserError, match=r"holds more than tensors: .* would be run to load it"):
         load_network(folder, device="cpu")
     assert not mark.exists()
 
