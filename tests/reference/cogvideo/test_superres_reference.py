@@ -13,7 +13,7 @@ from cogvideo.superres.iterative import PATTERN, IterativeSuperResolution
 
 SETS = ("tiny", "release_constants")
 LOGIT_TOLERANCE = 2e-4
-# Near-ties: an id may differ in one cell of a thousand at the release's vocabulary, in none of the small sets.
+# Near-ties: an id may differ in one cell of a thousand at the release's vocabulary, in none at a small one.
 IDS_TOLERANCE = 1e-3
 LARGE_VOCABULARY = 10_000
 
@@ -139,6 +139,16 @@ def test_direct_schedule(folder, direct, direct_case, table, settings, tensors):
         every_step=True,
     )
     assert_ids(direct.network, found, io["steps"])
+
+
+@pytest.mark.parametrize("name", ["pipeline_greedy", "pipeline_greedy_regionmask"])
+def test_direct_ids_of_a_whole_generation(name, folder, direct, direct_case, table, tensors):
+    """All frames of a generation in one call, with one text for each."""
+    io = tensors(folder / f"{name}.io.safetensors")
+    found = direct.upscale(
+        io["dsr.text_tokens"].tolist(), io["dsr.image_tokens"], table, settings=sampler(direct_case[0]), is_greedy=True
+    )
+    assert_ids(direct.network, found, io["dsr.tokens_out"])
 
 
 def test_iterative_pattern(iterative_case):
