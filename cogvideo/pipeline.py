@@ -111,10 +111,8 @@ class CogVideo:
         networks = Networks(
             stage1.to(dtype),
             found["stage2"],
-            _image_tokenizer(parts, config),
-            Prompts(
-                load_tokenizer(config, parts.text_model), config, CHINESE if parts.card.language == "zh" else ENGLISH
-            ),
+            image_tokenizer_of(parts, config),
+            prompts_of(parts, config),
             read_clusters(parts.clusters, config) if parts.clusters else _own_clusters(config),
             superres=found["superres"],
             iterative=found["iterative"],
@@ -154,7 +152,7 @@ class CogVideo:
         networks = Networks(
             network("video", 0),
             network("video", 1),
-            _random_image_tokenizer(config, seed),
+            random_image_tokenizer(config, seed),
             prompts,
             _own_clusters(config),
             superres=network("superres", 2) if superres else None,
@@ -387,8 +385,14 @@ def _own_clusters(config: ModelConfig) -> ClusterTable:
     return automatic_clusters(config, max(1, config.num_image_tokens // TOKENS_OF_A_CLUSTER))
 
 
-def _image_tokenizer(parts: PipelineParts, config: ModelConfig) -> ImageTokenizer:
-    """In float32: it is small, and frames are made of it."""
+def prompts_of(parts: PipelineParts, config: ModelConfig) -> Prompts:
+    """What the networks in a folder are told, in the language of its card. Raises as `load_tokenizer` does."""
+    style = CHINESE if parts.card.language == "zh" else ENGLISH
+    return Prompts(load_tokenizer(config, parts.text_model), config, style)
+
+
+def image_tokenizer_of(parts: PipelineParts, config: ModelConfig) -> ImageTokenizer:
+    """That of a folder, in float32: it is small, and frames are made of it. Raises UserError if it does not fit."""
     fitting = [sizes for sizes in IMAGE_TOKENIZERS.values() if sizes.num_codes == config.num_image_tokens]
     if not fitting:
         raise UserError(f"{parts.image_tokenizer}: no image tokenizer of {config.num_image_tokens:,} codes is known")
@@ -396,7 +400,8 @@ def _image_tokenizer(parts: PipelineParts, config: ModelConfig) -> ImageTokenize
     return build_image_tokenizer(fitting[0], state, str(parts.image_tokenizer)).eval()
 
 
-def _random_image_tokenizer(config: ModelConfig, seed: int) -> ImageTokenizer:
+def random_image_tokenizer(config: ModelConfig, seed: int) -> ImageTokenizer:
+    """That of `CogVideo.random` for the same size and seed."""
     sizes = next((known for known in IMAGE_TOKENIZERS.values() if known.num_codes == config.num_image_tokens), None)
     sizes = sizes or replace(IMAGE_TOKENIZERS["tiny"], num_codes=config.num_image_tokens, name="")
     with torch.random.fork_rng(devices=[]):
