@@ -21,7 +21,7 @@ from cogvideo.errors import UserError
 
 INDEX_NAME = "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000
-CHUNK_BYTES = 16 << 20
+CHUNK_BYTES = 4 << 20
 
 CODES = {
     torch.float64: "F64",
@@ -76,7 +76,7 @@ def write_tensors(
 ) -> dict[str, FileRecord]:
     """Write tensors into the folder one after another, in the types of `specs`; names, hashes and sizes of the files.
 
-    At most one tensor that is not mapped from a file is held, and 16 MiB of it in another type. Raises UserError for a
+    At most one tensor that is not mapped from a file is held, and a few MiB of it in another type. Raises UserError for a
     type that safetensors does not have, or a number that becomes infinite in the new type.
     """
     shards = _shards(specs, shard_bytes)
@@ -154,7 +154,7 @@ def _write_file(
 
 
 def _pieces(name: str, tensor: Tensor, spec: Spec) -> Iterator[memoryview]:
-    """The bytes of a tensor in the type of `spec`, 16 MiB at a time."""
+    """The bytes of a tensor in the type of `spec`, a few MiB at a time."""
     if tuple(tensor.shape) != spec.shape:
         raise UserError(f"{name} changed its shape while it was read; is another program writing that file?")
     flat = tensor.detach().reshape(-1)

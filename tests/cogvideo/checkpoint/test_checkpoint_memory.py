@@ -115,7 +115,7 @@ def test_too_much_is_one_line_with_both_numbers(monkeypatch: pytest.MonkeyPatch)
     assert str(caught.value).startswith(
         "not enough memory for stage1 in float32: 8.1 GB are needed on cpu, 8.0 GB are free; "
     )
-    with pytest.raises(UserError, match="on cuda:1, .* another GPU"):
+    with pytest.raises(UserError, match=r"on cuda:1, .* another GPU"):
         require_memory(9 * GB, "cuda:1", "stage1")
 
 

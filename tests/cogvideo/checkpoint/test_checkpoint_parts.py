@@ -123,7 +123,7 @@ def test_what_the_releases_folder_lacks_may_lie_in_the_cache(
 ) -> None:
     (sat_home / "ice_image.pt").rename(tmp_path / "ice_image.pt")
     with pytest.raises(
-        MissingPrerequisite, match="has no image_tokenizer: .*`cogeval weights fetch ice-image-tokenizer`"
+        MissingPrerequisite, match=r"has no image_tokenizer: .*`cogeval weights fetch ice-image-tokenizer`"
     ):
         find_parts(sat_home)
     assert cogeval.main(["weights", "add", "ice-image-tokenizer", str(tmp_path / "ice_image.pt")]) == 0
@@ -142,7 +142,7 @@ def test_a_folder_of_ours_needs_no_card_of_its_own(sat_home: Path, tmp_path: Pat
     from cogvideo.checkpoint.convert import convert
 
     convert(sat_home / "cogvideo-stage1", tmp_path / "mine" / "stage1")
-    with pytest.raises(MissingPrerequisite, match="mine has no image_tokenizer: expected .*mine/image_tokenizer; "):
+    with pytest.raises(MissingPrerequisite, match=r"mine has no image_tokenizer: expected .*mine/image_tokenizer; "):
         find_parts(tmp_path / "mine")
     convert(sat_home / "ice_image.pt", tmp_path / "mine" / "image_tokenizer", notify=lambda line: None)
     parts = find_parts(tmp_path / "mine")
@@ -164,7 +164,7 @@ def test_a_damaged_pipeline_card_is_told_of(tmp_path: Path, content: str, words:
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="expected a folder of CogVideo networks at .*, there is nothing"):
+    with pytest.raises(UserError, match=r"expected a folder of CogVideo networks at .*, there is nothing"):
         find_parts(tmp_path / "none")
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(UserError, match=r"is no folder of CogVideo networks: .* saw notes.txt"):
@@ -182,7 +182,7 @@ def test_nothing_is_left_of_a_folder_whose_last_part_fails(sat_home: Path, tmp_p
     from cogvideo.checkpoint.convert_folder import convert_folder
 
     (sat_home / "ice_image.pt").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="ice_image.pt"):
+    with pytest.raises(UserError, match=r"ice_image.pt"):
         convert_folder(sat_home, tmp_path / "ours")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sat"]
 

@@ -110,7 +110,7 @@ def test_one_rank_alone_is_refused_although_no_setting_tells_of_others(ranked: C
     settings = json.loads((folder / "model_config.json").read_text())
     del settings["model_parallel_size"]
     (folder / "model_config.json").write_text(json.dumps(settings))
-    with pytest.raises(UserError, match="word_embeddings.weight is 30x32, expected 60x32"):
+    with pytest.raises(UserError, match=r"word_embeddings.weight is 30x32, expected 60x32"):
         load_network(folder, device="cpu")
 
 
