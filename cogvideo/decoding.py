@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -42,6 +43,33 @@ class Plan:
     quirks: Quirks = CONSISTENT
 
 
+class At(Protocol):
+    """Where one token's key and value go, and which slots it sees."""
+
+    @property
+    def bias(self) -> Tensor:
+        """What is added to its scores, (R, 1, 1, slots)."""
+        ...
+
+    def written(self, buffer: Tensor, part_RAd: Tensor) -> Tensor:
+        """Write the token's key or value into a cache's buffer; the slots that it sees, (R, A, slots, d)."""
+        ...
+
+
+class Slice:
+    """A place that the host knows: slots `start` to `own`, seen without a copy. `ring` is the base channel's frame."""
+
+    def __init__(self, bias: Tensor, start: int, own: int, ring: int | None = None) -> None:
+        self.bias = bias[..., : own + 1 - start]
+        self._start, self._own, self._ring = start, own, ring
+
+    def written(self, buffer: Tensor, part_RAd: Tensor) -> Tensor:
+        if self._ring is not None:
+            buffer = buffer[self._ring]
+        buffer[:, :, self._own] = part_RAd
+        return buffer[:, :, self._start : self._own + 1]
+
+
 class Decoder:
     """One batch of sequences in work. `text` has R rows; all rows advance together.
 
@@ -68,11 +96,11 @@ class Decoder:
         self._positions = frame_positions(network).detach()
         longest = max(spec.base_len, spec.plus_len(0), spec.plus_len(1))
         bias_RT = text.bias(plan.text_bonus, network.dtype)
-        self._bias = functional.pad(bias_RT, (0, longest - bias_RT.shape[1]))[:, None, None]
+        self.bias = functional.pad(bias_RT, (0, longest - bias_RT.shape[1]))[:, None, None]
 
     @torch.no_grad()
-    def prefill(self, frames_RNF: Tensor, rows_at_once: int | None = None) -> Tensor:
-        """Feed text and whole frames, in feeding order. Returns hidden states (R, T + N * F, h).
+    def prefill(self, frames_RNF: Tensor, rows_at_once: int | None = None, *, is_kept: bool = True) -> Tensor | None:
+        """Feed text and whole frames, in feeding order. Returns hidden states (R, T + N * F, h), None unless kept.
 
         `rows_at_once` bounds the memory of activations.
         """
@@ -81,82 +109,76 @@ class Decoder:
         for start in range(0, self.rows, rows_at_once or self.rows):
             end = min(start + (rows_at_once or self.rows), self.rows)
             part = Text(self.text.ids[start:end], self.text.is_real[start:end])
-            hidden.append(
-                forward(
-                    self.network,
-                    part,
-                    frame_inputs(frames_RNF[start:end], self.network.config.boi_id),
-                    self.plan.order[:count],
-                    given=min(self.plan.given, count),
-                    window=self.plan.window,
-                    text_bonus=self.plan.text_bonus,
-                    has_plus=self.plan.has_plus,
-                    quirks=self.plan.quirks,
-                    keeper=self.cache.rows(start, end),
-                )
+            hidden_RSH = forward(
+                self.network,
+                part,
+                frame_inputs(frames_RNF[start:end], self.network.config.boi_id),
+                self.plan.order[:count],
+                given=min(self.plan.given, count),
+                window=self.plan.window,
+                text_bonus=self.plan.text_bonus,
+                has_plus=self.plan.has_plus,
+                quirks=self.plan.quirks,
+                keeper=self.cache.rows(start, end),
             )
-        return torch.cat(hidden)
+            if is_kept:
+                hidden.append(hidden_RSH)
+        return torch.cat(hidden) if is_kept else None
 
-    @torch.no_grad()
     def step(self, tokens_Rq: Tensor, slots: Step) -> Tensor:
         """Logits of the image tokens (R, q, V) float32 at `slots`, whose inputs are `tokens_Rq`."""
-        network, config = self.network, self.network.config
-        places = [slot.frame * config.frame_len + slot.cell for slot in slots]
-        x_RqH = network.transformer.word_embeddings(tokens_Rq) + self._positions[places]
+        F, T, rings = self.network.config.frame_len, self.cache.spec.text_len, self.cache.spec.rings
+        places = torch.tensor([slot.frame * F + slot.cell for slot in slots], device=self.network.device)
+        base: list[At] = [Slice(self.bias, 0, T + slot.cell, slot.fed % rings) for slot in slots]
+        plus: list[list[At]] = [[], []]
+        if self.plan.has_plus:
+            plus = [
+                [Slice(self.bias, *self.cache.plus_range(parity, slot.fed, slot.cell)) for slot in slots]
+                for parity in (0, 1)
+            ]
+        return self.run(tokens_Rq, places, base, plus)
+
+    @torch.no_grad()
+    def run(self, tokens_Rq: Tensor, places_q: Tensor, base: Sequence[At], plus: Sequence[Sequence[At]]) -> Tensor:
+        """One step at given places: rows of the position table, and where each token's keys are in both channels.
+
+        `plus` is by the parity of the layer. Returns logits (R, q, V) float32. Nothing here waits for the device.
+        """
+        network = self.network
+        x_RqH = network.transformer.word_embeddings(tokens_Rq) + self._positions.index_select(0, places_q)
         for index, layer in enumerate(network.layers):
             u_RqH = layer.input_layernorm(x_RqH)
-            attended_RqH = (
-                self._channels(index, u_RqH, slots) if self.plan.has_plus else self._base(index, u_RqH, slots)
-            )
+            if self.plan.has_plus:
+                attended_RqH = self._both_channels(index, u_RqH, base, plus[index % 2])
+            else:
+                qkv = self._heads(layer.attention.query_key_value(u_RqH), 3)
+                attended_RqH = layer.attention.dense(self._context(self.cache.base[index], qkv, base))
             x_RqH = layer.after_attention(x_RqH, attended_RqH)
         return network.image_logits(network.transformer.final_layernorm(x_RqH))
 
-    def _base(self, index: int, u_RqH: Tensor, slots: Step) -> Tensor:
-        """The base channel alone (first frame)."""
-        attention = self.network.layers[index].attention
-        qkv = attention.query_key_value(u_RqH).view(*u_RqH.shape[:2], 3, self.network.config.num_attention_heads, -1)
-        return attention.dense(self._base_context(index, qkv, slots))  # type: ignore[no-any-return]
-
-    def _channels(self, index: int, u_RqH: Tensor, slots: Step) -> Tensor:
+    def _both_channels(self, index: int, u_RqH: Tensor, base: Sequence[At], plus: Sequence[At]) -> Tensor:
         """Both channels from one fused projection, mixed by the gate."""
-        network = self.network
-        attention, plus = network.layers[index].attention, network.plus
-        weight, bias = network.fused[index]
-        heads = network.config.num_attention_heads
-        qkv = functional.linear(u_RqH, weight, bias).view(*u_RqH.shape[:2], 6, heads, -1)
-        base_RqH = attention.dense(self._base_context(index, qkv[:, :, :3], slots))
-        plus_RqH = plus.dense[index](self._plus_context(index, qkv[:, :, 3:], slots))
-        return torch.lerp(plus_RqH, base_RqH, torch.sigmoid(plus.attn_distribution[index]))
-
-    def _base_context(self, index: int, qkv: Tensor, slots: Step) -> Tensor:
-        keys, values = self.cache.base[index]
-        T = self.cache.spec.text_len
-        contexts = []
-        for at, slot in enumerate(slots):
-            ring = slot.fed % self.cache.spec.rings
-            end = T + slot.cell
-            contexts.append(self._attend(qkv[:, at], keys[ring], values[ring], 0, end))
-        return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=1)
-
-    def _plus_context(self, index: int, qkv: Tensor, slots: Step) -> Tensor:
+        attention, channel = self.network.layers[index].attention, self.network.plus
         buffers = self.cache.plus[index]
         assert buffers is not None
-        contexts = []
-        for at, slot in enumerate(slots):
-            start, own = self.cache.plus_range(index % 2, slot.fed, slot.cell)
-            contexts.append(self._attend(qkv[:, at], *buffers, start, own))
-        return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=1)
+        qkv = self._heads(functional.linear(u_RqH, *self.network.fused[index]), 6)
+        base_RqH = attention.dense(self._context(self.cache.base[index], qkv[:, :, :3], base))
+        plus_RqH = channel.dense[index](self._context(buffers, qkv[:, :, 3:], plus))
+        return torch.lerp(plus_RqH, base_RqH, torch.sigmoid(channel.attn_distribution[index]))
 
-    def _attend(self, qkv: Tensor, keys: Tensor, values: Tensor, start: int, own: int) -> Tensor:
-        """Write the token's key and value at slot `own`, attend slots start..own. (R, 3, A, d) -> (R, 1, h)."""
-        q, k, v = qkv.unbind(1)
-        keys[:, :, own] = k
-        values[:, :, own] = v
-        seen = slice(start, own + 1)
-        context = functional.scaled_dot_product_attention(
-            q[:, :, None], keys[:, :, seen], values[:, :, seen], attn_mask=self._bias[..., : own + 1 - start]
-        )
-        return context.transpose(1, 2).flatten(2)
+    def _heads(self, qkv_RqX: Tensor, parts: int) -> Tensor:
+        """(R, q, parts * h) -> (R, q, parts, A, d)."""
+        return qkv_RqX.view(*qkv_RqX.shape[:2], parts, self.network.config.num_attention_heads, -1)
+
+    def _context(self, buffers: tuple[Tensor, Tensor], qkv: Tensor, places: Sequence[At]) -> Tensor:
+        """Write keys and values of the step's tokens, let each attend what it sees. (R, q, 3, A, d) -> (R, q, h)."""
+        contexts = []
+        for at, place in enumerate(places):
+            q, k, v = qkv[:, at].unbind(1)
+            keys, values = place.written(buffers[0], k), place.written(buffers[1], v)
+            context = functional.scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=place.bias)
+            contexts.append(context.transpose(1, 2).flatten(2))
+        return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=1)
 
 
 @torch.no_grad()
@@ -185,7 +207,7 @@ def decode(
     def rows(part: Tensor) -> Tensor:
         return torch.cat([part, part]) if guided else part
 
-    decoder.prefill(rows(ids_BNF[:, :first]), rows_at_once)
+    decoder.prefill(rows(ids_BNF[:, :first]), rows_at_once, is_kept=False)
     boi_B = torch.full((B,), network.config.boi_id, device=ids_BNF.device)
     for step in steps:
         tokens = [boi_B if slot.cell == 0 else ids_BNF[:, slot.fed, slot.cell - 1] for slot in step]
