@@ -49,6 +49,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Raises UserError for sizes that cannot be built."""
+        for field, size in self.layout().items():
+            if size < 0 or (size == 0 and field != "spare_text_len"):
+                raise UserError(f"these sizes cannot be built: {field} must be positive, but is {size}")
         rules = {
             "hidden_size must be a multiple of num_attention_heads": self.hidden_size % self.num_attention_heads == 0,
             "grid must be a multiple of window": self.grid % self.window == 0,
@@ -62,7 +65,6 @@ class ModelConfig:
             "vocab_size must hold image tokens, text pieces and three added tokens": (
                 self.vocab_size >= self.num_image_tokens + self.text_pieces + 3
             ),
-            "every size must be positive": min(self.num_layers, self.grid, self.window, self.frames) > 0,
         }
         for rule, holds in rules.items():
             if not holds:
