@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from cogvideo.forward import CONSISTENT, Quirks, Text, forward, frame_inputs, fr
 from cogvideo.network import Network
 from cogvideo.schedule import Slot, Step
 from cogvideo.windows import Windows, layer_windows
+
+if TYPE_CHECKING:
+    from cogvideo.graphs import DeviceChoose
 
 # Draws ids (B,) from logits (B, V) float32 for one slot.
 Choose = Callable[[Tensor, Slot], Tensor]
@@ -192,11 +195,14 @@ def decode(
     *,
     watch: Watch | None = None,
     rows_at_once: int | None = None,
+    loop: Literal["auto", "host", "device"] = "auto",
 ) -> Tensor:
     """Fill in the ids of `frames_BNF` (feeding order) that are -1. Returns (B, N, F) ids.
 
     Frames before the first step's frame must be known and are prefilled; ids that are known in later frames are fed as
     they are (primed generation). `choose` draws ids from guided logits; `watch` sees those logits (tests).
+    `loop`: who counts the steps. The device does with CUDA graphs (`graphs.py`) where there is a GPU and `choose` can
+    draw there; "device" on a CPU runs the same steps without graphs. Ids are the same up to rounding.
     """
     guided = plan.guidance_scale is not None
     B = frames_BNF.shape[0]
@@ -208,6 +214,14 @@ def decode(
         return torch.cat([part, part]) if guided else part
 
     decoder.prefill(rows(ids_BNF[:, :first]), rows_at_once, is_kept=False)
+    is_cuda = network.device.type == "cuda"
+    if loop == "device" or (loop == "auto" and is_cuda and watch is None and hasattr(choose, "at")):
+        from cogvideo.graphs import DeviceLoop, run_on_device
+
+        draws = cast("DeviceChoose", choose)
+        if is_cuda:
+            return run_on_device(decoder, ids_BNF, steps, draws)
+        return DeviceLoop(decoder, ids_BNF, steps, draws).run(is_captured=False)
     boi_B = torch.full((B,), network.config.boi_id, device=ids_BNF.device)
     for step in steps:
         tokens = [boi_B if slot.cell == 0 else ids_BNF[:, slot.fed, slot.cell - 1] for slot in step]

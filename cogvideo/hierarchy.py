@@ -28,6 +28,8 @@ from cogvideo.windows import layer_windows
 # Called with the phase ("first frame", "key frames", "frames between") and the tokens just made.
 Advance = Callable[[str, int], None]
 GIVEN_BETWEEN = 3
+# Frames of a sequence, and the key of the uniforms of all of them.
+FRAMES, EVERY_FRAME = 5, -1
 # Rows of a prefill at once: whole frames need far more memory for activations than steps do.
 PREFILL_ROWS = 8
 # Part of the free memory that caches may take, and the most sequences in work at once.
@@ -55,18 +57,39 @@ class _Draw:
     settings_of_last_cell: SamplerSettings
     is_greedy: bool
     advance: Callable[[int], None]
-    has_nan: Tensor | None = None
+    has_nan: Tensor = field(init=False)
     _uniforms: dict[int, Tensor] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.has_nan = torch.zeros((), dtype=torch.bool, device=self.seeds.device)
+
     def __call__(self, logits_RV: Tensor, slot: Slot) -> Tensor:
-        is_last = slot.cell == self.frame_len - 1
-        settings = self.settings_of_last_cell if is_last else self.settings
-        bad = logits_RV.isnan().any()
-        self.has_nan = bad if self.has_nan is None else self.has_nan | bad
         self.advance(len(logits_RV))
+        frame_RF2 = self._of_frame(slot.frame)
+        return self._draw(logits_RV, frame_RF2[:, slot.cell], is_last_cell=slot.cell == self.frame_len - 1)
+
+    @property
+    def has_own_last_cell(self) -> bool:
+        return self.settings_of_last_cell != self.settings
+
+    def at(self, logits_RV: Tensor, place_1: Tensor, *, is_last_cell: bool) -> Tensor:
+        """Draw where the device knows the place alone; see `graphs.DeviceChoose`."""
+        if EVERY_FRAME not in self._uniforms:
+            frames = [self._of_frame(frame) for frame in range(FRAMES)]
+            self._uniforms[EVERY_FRAME] = torch.cat(frames, dim=1)
+        return self._draw(
+            logits_RV, self._uniforms[EVERY_FRAME].index_select(1, place_1)[:, 0], is_last_cell=is_last_cell
+        )
+
+    def made(self, steps: int) -> None:
+        self.advance(len(self.seeds) * steps)
+
+    def _draw(self, logits_RV: Tensor, uniforms_R2: Tensor, *, is_last_cell: bool) -> Tensor:
+        settings = self.settings_of_last_cell if is_last_cell else self.settings
+        self.has_nan.logical_or_(logits_RV.isnan().any())
         if self.is_greedy:
             return greedy(logits_RV, settings, self.table)
-        return sample(logits_RV, settings, self.table, self._of_frame(slot.frame)[:, slot.cell])
+        return sample(logits_RV, settings, self.table, uniforms_R2)
 
     def _of_frame(self, frame: int) -> Tensor:
         """Uniforms (R, F, 2) of a whole frame: one call is cheaper than one a token."""
@@ -268,7 +291,7 @@ class Hierarchy:
             )
             text = Text.padded(own[part] + guider[part], self.config.pad_id, device, width)
             results.append(decode(network, text, frames_RNF[part], plan, steps, draw, rows_at_once=PREFILL_ROWS))
-            if draw.has_nan is not None and bool(draw.has_nan):
+            if bool(draw.has_nan):
                 raise UserError(
                     f"the network gave NaN while making {phase}; check the weights, or try float32 (--dtype float32)"
                 )
