@@ -94,8 +94,8 @@ def run(case):
     seen = SimpleNamespace(guided=[], raw=[], inputs=[], slots=[], kept=[], hidden=None)
 
     class Watched(Decoder):
-        def prefill(self, *args, **kwargs):
-            seen.hidden = super().prefill(*args, **kwargs)
+        def prefill(self, frames, rows_at_once=None, **_):
+            seen.hidden = super().prefill(frames, rows_at_once)
             return seen.hidden
 
         def step(self, tokens, slots):
