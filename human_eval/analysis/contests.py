@@ -39,6 +39,35 @@ class Votes:
         return np.asarray(self.counts.sum(0))
 
 
+@dataclass(frozen=True)
+class HeadToHead:
+    """Who won how often against whom. `win_rate` counts a tie as half a win; None for a model without a vote."""
+
+    wins: dict[str, dict[str, int]]
+    ties: dict[str, dict[str, int]]
+    win_rate: dict[str, float | None]
+
+
+def head_to_head(pairs: pd.DataFrame, models: Sequence[str] | None = None) -> HeadToHead:
+    """Plain counts of pairwise votes, before any model of them."""
+    names = list(models or sorted(set(pairs["model_a"]) | set(pairs["model_b"])))
+    wins = {a: dict.fromkeys(names, 0) for a in names}
+    ties = {a: dict.fromkeys(names, 0) for a in names}
+    for a, b, winner in zip(pairs["model_a"], pairs["model_b"], pairs["winner"], strict=True):
+        if winner == "tie":
+            ties[a][b] += 1
+            ties[b][a] += 1
+        elif winner != NONE:
+            first, second = (a, b) if winner == "a" else (b, a)
+            wins[first][second] += 1
+    rate: dict[str, float | None] = {}
+    for a in names:
+        won, tied = sum(wins[a].values()), sum(ties[a].values())
+        met = won + tied + sum(wins[b][a] for b in names)
+        rate[a] = (won + tied / 2) / met if met else None
+    return HeadToHead(wins, ties, rate)
+
+
 def pair_votes(pairs: pd.DataFrame, ties: TiePolicy, models: Sequence[str] | None = None) -> Votes:
     """Pairwise votes. Ties count half for each (`half`), not at all (`dropped`), or as an outcome (`davidson`).
 

@@ -7,6 +7,7 @@ Whom a rule flags is left out of the analysis (`use` False); a duplicate is only
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,25 +83,31 @@ def screen(
     checks: pd.DataFrame | None = None,
     timing: pd.DataFrame | None = None,
     rules: ScreeningRules | None = None,
+    aspects: Sequence[str] | None = None,
+    raters: Sequence[str] = (),
 ) -> Screening:
     """Apply the rules. `scores_RU` has a row a rater and a column a unit (video and aspect), NaN where not rated.
 
-    `checks` has rater, passed; `timing` has rater, response_seconds, video_seconds.
+    `aspects` names each column's aspect: variance is then that within aspects, and each aspect is taken from its
+    mean before raters are correlated, so that a rater who answers by aspect alone is seen. `raters` adds those without
+    a score. `checks` has rater, passed; `timing` has rater, response_seconds, video_seconds.
     """
     rules = rules or ScreeningRules()
     names = sorted(
         {str(one) for one in scores_RU.index}
+        | set(raters)
         | (set(checks["rater"]) if checks is not None else set())
         | (set(timing["rater"]) if timing is not None else set())
     )
     table = scores_RU.reindex(names).to_numpy(float) if scores_RU.shape[1] else np.empty((len(names), 0))
-    alone, together = correlations(table)
+    labels = np.asarray(aspects if aspects is not None else [""] * table.shape[1])
+    alone, together = correlations(_centred(table, labels))
     same = duplicates(table, names)
     twins = {name for group in same for name in group}
     found = {}
     for row, name in enumerate(names):
         scores = table[row][np.isfinite(table[row])]
-        variance = float(scores.var(ddof=1)) if len(scores) > 1 else None
+        variance = _within(table[row], labels)
         passed = checks.loc[checks["rater"] == name, "passed"].to_numpy(bool) if checks is not None else np.empty(0)
         times = timing[timing["rater"] == name] if timing is not None else None
         median, length = None, None
@@ -157,6 +164,27 @@ def duplicates(scores_RU: Floats, names: list[str]) -> list[list[str]]:
         if len(known) >= FEWEST_UNITS and np.ptp(known) > 0:
             groups[np.where(np.isfinite(scores), scores, np.inf).tobytes()].append(name)
     return sorted(group for group in groups.values() if len(group) > 1)
+
+
+def _within(scores_U: Floats, labels: np.ndarray) -> float | None:
+    """Variance of one rater's scores around their mean in each aspect; None without two scores of one aspect."""
+    squares, freedom = 0.0, 0
+    for label in np.unique(labels):
+        scores = scores_U[(labels == label) & np.isfinite(scores_U)]
+        if len(scores) > 1:
+            squares += float(((scores - scores.mean()) ** 2).sum())
+            freedom += len(scores) - 1
+    return squares / freedom if freedom else None
+
+
+def _centred(table_RU: Floats, labels: np.ndarray) -> Floats:
+    """The table with the mean of each aspect, over all raters, taken off."""
+    out = table_RU.copy()
+    for label in np.unique(labels) if len(np.unique(labels)) > 1 else ():
+        scores = out[:, labels == label]
+        seen = scores[np.isfinite(scores)]
+        out[:, labels == label] = scores - (seen.mean() if len(seen) else 0.0)
+    return out
 
 
 def _pearson(x: Floats, y: Floats) -> float:

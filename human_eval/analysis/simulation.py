@@ -90,19 +90,36 @@ def expected_score(mean: float, spread: Spread, scale: tuple[float, float]) -> f
     return float(scale[0] + stats.norm.sf(steps[1:] - 0.5, loc=mean, scale=spread.total).sum())
 
 
-def simulate_scores(
-    design: Design, means: Sequence[float], spread: Spread, rng: np.random.Generator, *, rounded: bool = True
-) -> Cells:
-    """One study of the design, drawn anew: raters, items and answers. `means` are the models' latent means."""
+def simulate_latent(design: Design, means: Sequence[float], spread: Spread, rng: np.random.Generator) -> Floats:
+    """(M, R, I) latent values of one study, drawn anew; `means` are those of the models."""
     models, raters, items = len(means), design.raters, design.items
     latent = np.asarray(means, dtype=float)[:, None, None] + spread.rater * rng.standard_normal((1, raters, 1))
     latent = latent + spread.item * rng.standard_normal((1, 1, items))
     latent = latent + spread.item_model * rng.standard_normal((models, 1, items))
     latent = latent + spread.rater_model * rng.standard_normal((models, raters, 1))
-    latent = latent + spread.residual * rng.standard_normal((models, raters, items))
-    scores = np.clip(np.floor(latent + 0.5), *design.scale) if rounded else latent
-    shown = np.broadcast_to(design.shown(), scores.shape)
-    names = [
-        tuple(f"{letter}{index + 1:03d}" for index in range(n)) for letter, n in zip("mri", scores.shape, strict=True)
-    ]
-    return Cells(names[0], names[1], names[2], scores * shown, shown.copy())
+    return np.asarray(latent + spread.residual * rng.standard_normal((models, raters, items)))
+
+
+def scores_of(latent: Floats, design: Design) -> Cells:
+    """What raters click: latent values rounded to whole steps of the scale, where the design shows them."""
+    return _shown_cells(np.clip(np.floor(latent + 0.5), *design.scale), design)
+
+
+def favourites_of(latent: Floats, design: Design) -> Cells:
+    """Votes for the best model of each rater and item, as 0 and 1 for each model."""
+    return _shown_cells((latent == latent.max(0)).astype(float), design)
+
+
+def simulate_scores(design: Design, means: Sequence[float], spread: Spread, rng: np.random.Generator) -> Cells:
+    """One study of the design: raters, items and answers are all new."""
+    return scores_of(simulate_latent(design, means, spread, rng), design)
+
+
+def _shown_cells(values: Floats, design: Design) -> Cells:
+    shown = np.broadcast_to(design.shown(), values.shape)
+    models, raters, items = values.shape
+    return Cells(_names("m", models), _names("r", raters), _names("i", items), values * shown, shown.copy())
+
+
+def _names(letter: str, n: int) -> tuple[str, ...]:
+    return tuple(f"{letter}{index + 1:03d}" for index in range(n))

@@ -5,10 +5,11 @@ One row an answer. `item` is what was rated (a prompt or class), `model` who mad
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NoReturn, cast
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,6 @@ Kind = Literal["text", "number", "whole", "truth"]
 NONE = "none"
 SHOWN_SEPARATOR = "|"
 RANKING_SEPARATOR = ">"
-MOST = 1e300
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def check_table(name: str, table: pd.DataFrame, where: str = "") -> pd.DataFrame
         wanted = ", ".join(column.name for column in SCHEMAS[name] if column.required)
         raise UserError(f"{place} needs the columns {wanted}; {missing[0]!r} is missing")
     known = {
-        column.name: _typed(place, column, table[column.name].reset_index(drop=True))
+        column.name: _typed(place, column, table[column.name])
         for column in SCHEMAS[name]
         if column.name in table.columns
     }
@@ -208,35 +208,51 @@ def read_tables(folder: Path, *, scales: Mapping[str, tuple[float, float]] | Non
 
 
 def _typed(place: str, column: Column, values: pd.Series) -> pd.Series:
+    """The column in its type. One cell at a time, so that it means the same in every version of pandas."""
+    cells = values.tolist()
     if column.kind == "text":
-        text = values.astype(object).where(values.notna(), "").map(str)
-        if column.values:
-            wrong = ~text.isin(column.values)
-            if wrong.any():
-                _refuse(place, column, values, wrong, f"one of {', '.join(column.values)}")
-        elif column.required and column.name != "item":
-            wrong = text.str.len() == 0
-            if wrong.any():
-                _refuse(place, column, values, wrong, "some text")
-        return text.astype(object)
+        made: list[object] = [_text(place, column, row, cell) for row, cell in enumerate(cells)]
+        return pd.Series(made, dtype=object)
     if column.kind == "truth":
-        truth = values.map(lambda value: {"true": True, "1": True, "false": False, "0": False}.get(str(value).lower()))
-        if truth.isna().any():
-            _refuse(place, column, values, truth.isna(), "true or false")
-        return truth.astype(bool)
-    blank = values.map(lambda value: value is None or value is pd.NA or str(value) in ("", "nan", "<NA>"))
-    numbers = pd.to_numeric(values.where(~blank, np.nan), errors="coerce").astype(float)
-    wrong = ~numbers.between(-MOST, MOST) & ~(blank & (not column.required))
-    if column.kind == "whole":
-        wrong = wrong | (numbers % 1 > 0)
-    if wrong.any():
-        _refuse(place, column, values, wrong, "a whole number" if column.kind == "whole" else "a number")
-    return numbers
+        return pd.Series([_truth(place, column, row, cell) for row, cell in enumerate(cells)], dtype=bool)
+    return pd.Series([_number(place, column, row, cell) for row, cell in enumerate(cells)], dtype=float)
 
 
-def _refuse(place: str, column: Column, values: pd.Series, wrong: pd.Series, wanted: str) -> None:
-    row = int(np.flatnonzero(wrong.to_numpy())[0])
-    raise UserError(f"{place}: {column.name} in row {row + 1} must be {wanted}, got {str(values.iloc[row])!r}")
+def _text(place: str, column: Column, row: int, cell: object) -> str:
+    text = "" if _blank(cell) else str(cell)
+    if column.values and text not in column.values:
+        _refuse(place, column, row, cell, f"one of {', '.join(column.values)}")
+    if not text and column.required and column.name != "item":
+        _refuse(place, column, row, cell, "some text")
+    return text
+
+
+def _truth(place: str, column: Column, row: int, cell: object) -> bool:
+    known = {"true": True, "1": True, "false": False, "0": False}
+    text = str(cell).lower()
+    if text not in known:
+        _refuse(place, column, row, cell, "true or false")
+    return known[text]
+
+
+def _number(place: str, column: Column, row: int, cell: object) -> float:
+    if _blank(cell) and not column.required:
+        return math.nan
+    try:
+        number = float(str(cell))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or (column.kind == "whole" and not number.is_integer()):
+        _refuse(place, column, row, cell, "a whole number" if column.kind == "whole" else "a number")
+    return number
+
+
+def _blank(cell: object) -> bool:
+    return cell is None or cell is pd.NA or cell == "" or (isinstance(cell, float) and math.isnan(cell))
+
+
+def _refuse(place: str, column: Column, row: int, cell: object, wanted: str) -> NoReturn:
+    raise UserError(f"{place}: {column.name} in row {row + 1} must be {wanted}, got {str(cell)!r}")
 
 
 def _check_choices(place: str, name: str, table: pd.DataFrame) -> None:
