@@ -34,7 +34,7 @@ def unpack(archive: Path, folder: Path, advance: Advance | None = None) -> Path:
         try:
             for member in members:
                 _write(opened, member, folder / PurePosixPath(member.filename), advance)
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
             raise UserError(f"{archive} is damaged ({error}); fetch it again") from None
     return folder / tops[0]
 

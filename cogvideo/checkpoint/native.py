@@ -76,8 +76,8 @@ def write_tensors(
 ) -> dict[str, FileRecord]:
     """Write tensors into the folder one after another, in the types of `specs`; names, hashes and sizes of the files.
 
-    At most one tensor that is not mapped from a file is held, and a few MiB of it in another type. Raises UserError for a
-    type that safetensors does not have, or a number that becomes infinite in the new type.
+    At most one tensor that is not mapped from a file is held, and a few MiB of it in another type. Raises UserError
+    for a type that safetensors does not have, or a number that becomes infinite in the new type.
     """
     shards = _shards(specs, shard_bytes)
     names = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
