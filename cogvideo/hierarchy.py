@@ -133,14 +133,14 @@ class Hierarchy:
         if given_BgF is not None:
             count = min(given_BgF.shape[1], made)
             known[:, :count] = given_BgF[:, :count].to(known.device)
-        stride = 2**timeline.rounds
-        frames = known[:, ::stride].clone()
+        stride = timeline.step(0)
+        frames = known[:, ::stride][:, : timeline.key_frames].clone()
         if (frames[:, 0] < 0).any():
             frames[:, :1] = self._first_frame(jobs)
-        if timeline.frames > 1 and (frames < 0).any():
+        if (frames < 0).any():
             frames = self._key_frames(jobs, frames, timeline.seconds(0))
         for number in range(1, timeline.rounds + 1):
-            frames = self._between(jobs, frames, known[:, :: stride >> number], number, timeline.seconds(number))
+            frames = self._between(jobs, frames, known[:, :: timeline.step(number)], number, timeline)
         return frames[:, : timeline.frames]
 
     def check(self, jobs: Sequence[Job], timeline: Timeline) -> None:
@@ -155,22 +155,24 @@ class Hierarchy:
             for number in range(timeline.rounds + 1):
                 self._texts([prompt], timeline.seconds(number), is_key=number == 0)
         widest = self.config.max_text_len
-        self._rows_at_once(self.stage1, self._key_plan(), widest, 1)
+        self._rows_at_once(self.stage1, self._key_plan(timeline.key_frames), widest, 1)
         if self.stage2 is not None and timeline.rounds:
             self._rows_at_once(self.stage2, self._between_plan(), widest, 1 + self.settings.is_parallel)
 
     def count(self, jobs: int, timeline: Timeline, given: int = 0) -> dict[str, int]:
         """Tokens that each phase draws, for a progress bar."""
-        F, stride = self.config.frame_len, 2**timeline.rounds
-        counts = {"first frame": 0 if given else jobs * F, "key frames": 0, "frames between": 0}
-        if timeline.frames > 1:
-            known_keys = max(1, -(-given // stride))
-            counts["key frames"] = max(0, self.config.frames - known_keys) * jobs * F
+        F = self.config.frame_len
+        known_keys = len(range(0, given, timeline.step(0)))
+        counts = {
+            "first frame": 0 if given else jobs * F,
+            "key frames": max(0, timeline.key_frames - max(1, known_keys)) * jobs * F,
+            "frames between": 0,
+        }
         for number in range(1, timeline.rounds + 1):
-            step = stride >> number
-            pairs = range(0, timeline.made_frames - 1, 4 * step)
-            open_pairs = sum(start + 3 * step >= given for start in pairs)
-            counts["frames between"] += open_pairs * 2 * jobs * F
+            windows = timeline.windows(number, given)
+            # A frame that is known in all of them is not stepped through.
+            is_known = all((4 * window + 1) * timeline.step(number) < given for window in windows)
+            counts["frames between"] += len(windows) * (1 if is_known else 2) * jobs * F
         return {phase: tokens for phase, tokens in counts.items() if tokens}
 
     def _first_frame(self, jobs: Sequence[Job]) -> Tensor:
@@ -192,13 +194,15 @@ class Hierarchy:
         )
 
     def _key_frames(self, jobs: Sequence[Job], frames_B5F: Tensor, seconds: float) -> Tensor:
-        """(B, 5, F) from lists whose first frames are known."""
-        plan = self._key_plan()
+        """(B, up to 5, F) from lists whose first frames are known."""
+        plan = self._key_plan(frames_B5F.shape[1])
         own, guider = self._texts([job.prompt for job in jobs], seconds, is_key=True)
         seeds, both = [job.seed for job in jobs], (self.settings.video,) * 2
         return self._run(self.stage1, plan, frames_B5F, own, guider, "key frames", seeds, stream(Stream.STAGE1), both)
 
-    def _between(self, jobs: Sequence[Job], frames_BnF: Tensor, known: Tensor, number: int, seconds: float) -> Tensor:
+    def _between(
+        self, jobs: Sequence[Job], frames_BnF: Tensor, known: Tensor, number: int, timeline: Timeline
+    ) -> Tensor:
         """(B, 2n - 1, F): two frames more for every three neighbours, each pair in a sequence of its own."""
         stage2, settings = self.stage2, self.settings
         assert stage2 is not None
@@ -209,11 +213,13 @@ class Hierarchy:
         longer[:, 1::2] = known[:, 1::2]
         # Natural places in a sequence: 0, 2, 4 are given, 1 and 3 are wanted.
         sequences = longer.unfold(1, 5, 4).permute(0, 1, 3, 2).reshape(B * pairs, 5, F).clone()
-        is_open = (sequences < 0).flatten(1).any(1)
+        is_wanted = torch.zeros(pairs, dtype=torch.bool, device=sequences.device)
+        is_wanted[timeline.windows(number)] = True
+        is_open = (sequences < 0).flatten(1).any(1) & is_wanted.repeat(B)
         rows = is_open.nonzero()[:, 0]
         if len(rows):
             samples = [jobs[row // pairs] for row in rows.tolist()]
-            own, guider = self._texts([job.prompt for job in samples], seconds, is_key=False)
+            own, guider = self._texts([job.prompt for job in samples], timeline.seconds(number), is_key=False)
             order = list(BETWEEN_ORDER)
             made = self._run(
                 stage2,
@@ -230,10 +236,10 @@ class Hierarchy:
         longer[:, :-1] = sequences.view(B, pairs, 5, F)[:, :, :4].reshape(B, 4 * pairs, F)
         return longer
 
-    def _key_plan(self) -> Plan:
+    def _key_plan(self, frames: int) -> Plan:
         scale = self.settings.guidance_scale
         bonus = 0.0 if scale is not None else self.settings.text_bonus
-        order = tuple(range(self.config.frames))
+        order = tuple(range(frames))
         return Plan(order, text_bonus=bonus, guidance_scale=scale, quirks=self.settings.quirks)
 
     def _between_plan(self) -> Plan:

@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,27 +18,40 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cogvideo.checkpoint.identity import identity
-from cogvideo.checkpoint.loading import load_network, load_tensors
-from cogvideo.checkpoint.memory import available_memory, network_bytes, require_memory
-from cogvideo.checkpoint.parts import PipelineParts, find_parts
-from cogvideo.clusters import ClusterTable, automatic_clusters, read_clusters
-from cogvideo.config import ModelConfig, get_size
+from cogvideo.assembly import (
+    RESIDENT_SHARE,
+    Networks,
+    image_tokenizer_of,
+    load_networks,
+    prompts_of,
+    random_image_tokenizer,
+    random_networks,
+)
+from cogvideo.checkpoint.memory import available_memory
+from cogvideo.config import ModelConfig
 from cogvideo.errors import UserError
 from cogvideo.hierarchy import Hierarchy, Job
-from cogvideo.network import Kind, Network, initialise_
-from cogvideo.prompting import CHINESE, ENGLISH, Prompts
 from cogvideo.settings import GenerationSettings, Timeline
 from cogvideo.superres.direct import DirectSuperResolution
 from cogvideo.superres.iterative import IterativeSuperResolution
-from cogvideo.tokenizer import load_tokenizer
-from cogvideo.vqvae import IMAGE_TOKENIZERS, ImageTokenizer, build_image_tokenizer, clip_to_frames, frames_to_clip
+from cogvideo.vqvae import clip_to_frames, frames_to_clip
+
+__all__ = [
+    "Clip",
+    "CogVideo",
+    "Networks",
+    "Progress",
+    "Video",
+    "image_tokenizer_of",
+    "job_seed",
+    "prompts_of",
+    "random_image_tokenizer",
+]
 
 Clip = NDArray[np.uint8]
-# Called with the phase, and how many of its units (tokens, frames) are done of how many.
+# Called with the phase, and how many of its units (tokens, frames, passes of frames, videos) are done of how many.
 Progress = Callable[[str, int, int], None]
-# The release has 500 clusters of 20,000 tokens; where no table came with the weights, the same share of tokens.
-TOKENS_OF_A_CLUSTER = 40
+LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -51,23 +64,6 @@ class Video:
     fps: float
     clip: Clip
     tokens: NDArray[np.int32]
-
-
-@dataclass
-class Networks:
-    """The parts of the pipeline. `name` and `facts` say where they came from; `is_random` that nobody trained them."""
-
-    stage1: Network
-    stage2: Network | None
-    image_tokenizer: ImageTokenizer
-    prompts: Prompts
-    clusters: ClusterTable
-    superres: Network | None = None
-    iterative: Network | None = None
-    name: str = ""
-    language: str = "en"
-    is_random: bool = False
-    facts: dict[str, object] = field(default_factory=dict)
 
 
 class CogVideo:
@@ -86,40 +82,19 @@ class CogVideo:
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
+        stage2: bool = True,
         superres: bool = True,
         iterative: bool = False,
     ) -> CogVideo:
         """The pipeline in a folder: converted (`cogeval convert`) or as released (SAT_HOME).
 
         `dtype` None keeps the files' own; half-precision files are computed in bfloat16 on a CPU, which has no fast
-        float16. `superres` and `iterative` load those networks. Raises UserError for files that do not fit each other
-        or the memory, MissingPrerequisite that names an absent part.
+        float16. `stage2` (for more than five frames, if the folder has it), `superres` and `iterative` load those
+        networks. Raises UserError for files that do not fit each other or, together, the memory, and
+        MissingPrerequisite that names an absent part; all that before a network is read.
         """
-        parts = find_parts(checkpoint)
         place = torch.device(device)
-        stage1 = load_network(parts.stage1, "stage1", device="cpu", dtype=dtype)
-        config, dtype = stage1.config, dtype or _computable(stage1.dtype, place)
-        wanted: dict[str, Path | None] = {
-            "stage2": parts.stage2,
-            "superres": parts.require("superres", "super-resolution is on") if superres else None,
-            "iterative": parts.require("iterative", "iterative super-resolution is on") if iterative else None,
-        }
-        found = {
-            kind: load_network(path, kind, device="cpu", dtype=dtype, expect=config) if path else None  # type: ignore[arg-type]
-            for kind, path in wanted.items()
-        }
-        networks = Networks(
-            stage1.to(dtype),
-            found["stage2"],
-            image_tokenizer_of(parts, config),
-            prompts_of(parts, config),
-            read_clusters(parts.clusters, config) if parts.clusters else _own_clusters(config),
-            superres=found["superres"],
-            iterative=found["iterative"],
-            name=parts.card.name,
-            language=parts.card.language,
-            facts={"form": parts.form, "licence": parts.card.licence, "parts": identity(parts)},
-        )
+        networks = load_networks(checkpoint, place, dtype, stage2=stage2, superres=superres, iterative=iterative)
         return cls(networks, place)._settled()
 
     @classmethod
@@ -130,6 +105,7 @@ class CogVideo:
         seed: int = 0,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        stage2: bool = True,
         superres: bool = True,
         iterative: bool = False,
         text_model: Path | None = None,
@@ -139,28 +115,8 @@ class CogVideo:
         Raises UserError for an unknown size or too little memory, MissingPrerequisite without a text model where the
         size needs one.
         """
-        config = get_size(size) if isinstance(size, str) else size
-        extra: dict[Kind, bool] = {"superres": superres, "iterative": iterative}
-        kinds: list[Kind] = ["video", "video", *(kind for kind, is_wanted in extra.items() if is_wanted)]
-        need = sum(network_bytes(config, kind, dtype) for kind in kinds)
-        require_memory(need + network_bytes(config, "video", torch.float32), "cpu", f"size {config.name or 'given'}")
-        prompts = Prompts(load_tokenizer(config, text_model), config, CHINESE if text_model else ENGLISH)
-
-        def network(kind: Kind, number: int) -> Network:
-            return initialise_(Network(config, kind), seed * 8 + number).to(dtype).eval()
-
-        networks = Networks(
-            network("video", 0),
-            network("video", 1),
-            random_image_tokenizer(config, seed),
-            prompts,
-            _own_clusters(config),
-            superres=network("superres", 2) if superres else None,
-            iterative=network("iterative", 3) if iterative else None,
-            name=f"random-{config.name or 'weights'}",
-            language="zh" if text_model else "en",
-            is_random=True,
-            facts={"weights": "random", "weights_seed": seed},
+        networks = random_networks(
+            size, seed, dtype, stage2=stage2, superres=superres, iterative=iterative, text_model=text_model
         )
         return cls(networks, device)._settled()
 
@@ -185,20 +141,24 @@ class CogVideo:
         kept. `seeds` are the samples' own seeds (one for each video); without them they follow from `seed`, the
         prompt and the sample's number, so that a video does not depend on what is asked for beside it. `superres`
         makes frames three times as wide; `iterative` refines them.
-        Raises UserError for prompts that are empty or too long and for frames or rates that cannot be, before work.
+        Raises UserError for prompts that are empty or too long, for frames or rates that cannot be, and for too little
+        memory, before work.
         """
         timeline = Timeline(frames, fps)
         jobs = self._jobs(prompts, samples, seed, seeds)
         settings = settings or GenerationSettings()
-        known = self._encoded(given, samples, timeline) if given is not None else None
         report = _Report(progress)
         hierarchy = self._hierarchy(settings, report)
         hierarchy.check(jobs, timeline)
-        texts = self._superres_texts(jobs) if superres else []
+        texts = self._superres_texts(prompts, superres, iterative)
+        known = self._encoded(given, len(prompts), samples, timeline) if given is not None else None
         report.totals = hierarchy.count(len(jobs), timeline, 0 if known is None else known.shape[1])
         with self._on_device(self.networks.stage1, self.networks.stage2), report.timed():
             tokens_BTF = hierarchy.tokens(jobs, timeline, known)
-        fine_BTF = self._fine(tokens_BTF, texts, jobs, settings, report, iterative) if superres else tokens_BTF
+        fine_BTF = tokens_BTF
+        if superres:
+            own_texts = [text for text in texts for _ in range(samples)]
+            fine_BTF = self._fine(tokens_BTF, own_texts, jobs, settings, report, iterative)
         videos = []
         for number, (job, low_TF, fine_TF) in enumerate(zip(jobs, tokens_BTF, fine_BTF, strict=True)):
             with report.timed("decoding"):
@@ -208,6 +168,21 @@ class CogVideo:
             videos.append(Video(job.prompt, number % samples, job.seed, fps, clip_THWC, ids))
         self.seconds = report.seconds
         return videos
+
+    def check(
+        self,
+        prompts: Sequence[str],
+        *,
+        frames: int = 33,
+        fps: float = 8.0,
+        superres: bool = True,
+        iterative: bool = False,
+        settings: GenerationSettings | None = None,
+    ) -> None:
+        """Raise the UserError that `generate` would, without work: for prompts that are made a few at a time."""
+        hierarchy = self._hierarchy(settings or GenerationSettings(), _Report(None))
+        hierarchy.check(self._jobs(prompts, 1, 0, None), Timeline(frames, fps))
+        self._superres_texts(prompts, superres, iterative)
 
     def encode(self, clip_THWC: Clip) -> Tensor:
         """Image tokens (T, F) of a clip of any size, its centre, at the size of frames before super-resolution."""
@@ -234,21 +209,35 @@ class CogVideo:
             return [Job(prompt, job_seed(seed, prompt, sample)) for prompt, sample in asked]
         if len(seeds) != len(asked):
             raise UserError(f"expected a seed for each of {len(asked)} videos, got {len(seeds)}")
+        if wrong := [own for own in seeds if not 0 <= own <= LARGEST_SEED]:
+            raise UserError(f"expected seeds from 0 to {LARGEST_SEED}, got {wrong[0]}")
         return [Job(prompt, own) for (prompt, _), own in zip(asked, seeds, strict=True)]
 
-    def _encoded(self, given: Sequence[Clip], samples: int, timeline: Timeline) -> Tensor:
+    def _encoded(self, given: Sequence[Clip], prompts: int, samples: int, timeline: Timeline) -> Tensor:
         """Tokens (B, t, F) of given frames, the same for the samples of a prompt."""
         lengths = {len(clip) for clip in given}
-        if len(lengths) != 1 or not 0 < min(lengths) < timeline.frames:
+        if timeline.frames == 1:
+            raise UserError("given frames leave nothing to make of a single one; ask for more frames")
+        if len(given) != prompts or len(lengths) != 1 or not 0 < min(lengths) < timeline.frames:
+            counts = ", ".join(map(str, sorted(lengths))) or "none"
             raise UserError(
-                f"expected as many given frames for each prompt, from 1 to {timeline.frames - 1}, got {sorted(lengths)}"
+                f"expected given frames for each of {prompts} prompts, as many for all, from 1 to"
+                f" {timeline.frames - 1}; got them for {len(given)}: {counts}"
             )
-        return torch.stack([self.encode(clip) for clip in given]).repeat_interleave(samples, 0)
+        # The same clip for every prompt is encoded once.
+        tokens = {id(clip): self.encode(clip) for clip in {id(clip): clip for clip in given}.values()}
+        return torch.stack([tokens[id(clip)] for clip in given]).repeat_interleave(samples, 0)
 
-    def _superres_texts(self, jobs: Sequence[Job]) -> list[list[int]]:
-        if self.networks.superres is None:
+    def _superres_texts(self, prompts: Sequence[str], is_on: bool, is_refined: bool) -> list[list[int]]:
+        """Ids for super-resolution, none if it is off. Raises UserError for a network that is not there."""
+        networks = self.networks
+        if is_refined and not is_on:
+            raise UserError("iterative super-resolution refines what direct super-resolution makes, which is off")
+        if is_on and networks.superres is None:
             raise UserError("super-resolution is on, but its network was not loaded; use --no-super-resolution")
-        return [self.networks.prompts.superres(job.prompt) for job in jobs]
+        if is_refined and networks.iterative is None:
+            raise UserError("iterative super-resolution is on, but its network was not loaded")
+        return [networks.prompts.superres(prompt) for prompt in prompts] if is_on else []
 
     def _fine(
         self,
@@ -283,8 +272,7 @@ class CogVideo:
         self, fine_NC: Tensor, jobs: Sequence[Job], seeds_B: Tensor, settings: GenerationSettings, report: _Report
     ) -> Tensor:
         network = self.networks.iterative
-        if network is None:
-            raise UserError("iterative super-resolution is on, but its network was not loaded")
+        assert network is not None
         with self._on_device(network), report.timed("refinement"):
             return IterativeSuperResolution(network).refine(
                 [self.networks.prompts.iterative(job.prompt) for job in jobs],
@@ -297,13 +285,11 @@ class CogVideo:
 
     def _settled(self) -> CogVideo:
         """With every network on the device, if they fit there together with a reserve for caches."""
-        if self.device.type == "cpu":
-            return self
-        parts = self._parts()
-        need = sum(parameter.nbytes for part in parts for parameter in part.parameters())
-        free = available_memory(self.device)
-        if free is None or need * 1.2 < free:
-            for part in parts:
+        waiting = [part for part in self._parts() if _place(part) != self.device.type]
+        need = sum(parameter.nbytes for part in waiting for parameter in part.parameters())
+        free = available_memory(self.device) if waiting else None
+        if free is None or need < free * RESIDENT_SHARE:
+            for part in waiting:
                 part.to(self.device)
         return self
 
@@ -375,35 +361,3 @@ def job_seed(seed: int, prompt: str, sample: int) -> int:
 
 def _place(part: torch.nn.Module) -> str:
     return next(part.parameters()).device.type
-
-
-def _computable(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    return torch.bfloat16 if dtype == torch.float16 and device.type == "cpu" else dtype
-
-
-def _own_clusters(config: ModelConfig) -> ClusterTable:
-    return automatic_clusters(config, max(1, config.num_image_tokens // TOKENS_OF_A_CLUSTER))
-
-
-def prompts_of(parts: PipelineParts, config: ModelConfig) -> Prompts:
-    """What the networks in a folder are told, in the language of its card. Raises as `load_tokenizer` does."""
-    style = CHINESE if parts.card.language == "zh" else ENGLISH
-    return Prompts(load_tokenizer(config, parts.text_model), config, style)
-
-
-def image_tokenizer_of(parts: PipelineParts, config: ModelConfig) -> ImageTokenizer:
-    """That of a folder, in float32: it is small, and frames are made of it. Raises UserError if it does not fit."""
-    fitting = [sizes for sizes in IMAGE_TOKENIZERS.values() if sizes.num_codes == config.num_image_tokens]
-    if not fitting:
-        raise UserError(f"{parts.image_tokenizer}: no image tokenizer of {config.num_image_tokens:,} codes is known")
-    state = load_tensors(parts.image_tokenizer, "image-tokenizer", dtype=torch.float32)
-    return build_image_tokenizer(fitting[0], state, str(parts.image_tokenizer)).eval()
-
-
-def random_image_tokenizer(config: ModelConfig, seed: int) -> ImageTokenizer:
-    """That of `CogVideo.random` for the same size and seed."""
-    sizes = next((known for known in IMAGE_TOKENIZERS.values() if known.num_codes == config.num_image_tokens), None)
-    sizes = sizes or replace(IMAGE_TOKENIZERS["tiny"], num_codes=config.num_image_tokens, name="")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return ImageTokenizer(sizes).eval()

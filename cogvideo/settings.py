@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from cogvideo.errors import UserError
@@ -12,6 +13,7 @@ from cogvideo.schedule import between_rounds
 # Seconds that the five frames of a sequence span, of those that training used (CogVideo, section 4: from 0.25 to 8
 # frames a second; the frames between were trained at 2, 4 and 8).
 TRAINED_SECONDS = (16.0, 8.0, 4.0, 2.0, 1.0, 0.5)
+KEY_FRAMES = 5
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class GenerationSettings:
     decodes two frames between side by side where their windows allow it: fewer steps, the same samples. `is_greedy`
     takes the likeliest token of the likeliest cluster. `max_rows` bounds the sequences in work at once; None takes
     what fits in memory. `superres_frames`: frames that super-resolution has in work at once.
+    Raises UserError for numbers that cannot be.
     """
 
     first_frame: SamplerSettings = FIRST_FRAME
@@ -37,13 +40,23 @@ class GenerationSettings:
     max_rows: int | None = None
     superres_frames: int = 12
 
+    def __post_init__(self) -> None:
+        scales = (self.guidance_scale, self.between_guidance_scale, self.text_bonus)
+        if not all(scale is None or math.isfinite(scale) for scale in scales):
+            raise UserError(f"expected finite numbers for guidance and text bonus, got {scales}")
+        if min(1 if self.max_rows is None else self.max_rows, self.superres_frames) < 1:
+            raise UserError(
+                f"expected at least one sequence and one frame in work, got {self.max_rows} and {self.superres_frames}"
+            )
+
 
 @dataclass(frozen=True)
 class Timeline:
     """How many frames at which rate, and what that means for the hierarchy.
 
-    Five key frames come first; each round doubles the rate until there are enough frames, and what is too many is cut
-    off at the end. Raises UserError for fewer than one frame or for a rate that training never saw.
+    Five key frames come first (fewer if fewer are asked for); each round doubles the rate until there are enough
+    frames. What lies beyond the last frame is made only where a frame before it needs it.
+    Raises UserError for fewer than one frame or for a rate that training never saw.
     """
 
     frames: int = 33
@@ -75,6 +88,25 @@ class Timeline:
     def made_frames(self) -> int:
         """Frames that the hierarchy makes, 4 * 2 ** rounds + 1, before the end is cut off."""
         return (4 << self.rounds) + 1
+
+    @property
+    def key_frames(self) -> int:
+        """Key frames that are needed."""
+        return min(KEY_FRAMES, self.frames)
+
+    def step(self, number: int) -> int:
+        """How many of the final frames lie between two frames of a sequence in round `number`."""
+        return 1 << self.rounds - number
+
+    def windows(self, number: int, given: int = 0) -> list[int]:
+        """Which of the sequences of round `number`, counted from the start, have a frame to make.
+
+        Sequence k spans the frames 4 k to 4 k + 4 of this round's list. Those that end before the last `given` frame
+        and those that begin at or after the last frame that was asked for have none.
+        """
+        step = self.step(number)
+        count = -(-(self.frames - 1) // (4 * step))
+        return [window for window in range(count) if (4 * window + 3) * step >= given]
 
     def seconds(self, number: int) -> float:
         """What a sequence of five frames spans in round `number`; round 0 makes the key frames."""
