@@ -19,7 +19,9 @@ from eval.protocol import jsonable
 from eval.records import MetricResult
 from eval.registry import did_you_mean
 
-DESCRIBING = frozenset({"name", "title", "source", "published", "changes", "metrics", "embedded"})
+DESCRIBING = frozenset(
+    {"name", "title", "source", "published", "published_reconstructed", "changes", "metrics", "embedded"}
+)
 SHOWN_FIELDS = 6
 MORE_DIGITS = 4
 NO_DIFFERENCE = "No difference found"

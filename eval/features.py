@@ -19,7 +19,7 @@ import numpy as np
 from cogvideo.errors import UserError
 from cogvideo.weights import WeightFile, cache_home
 from eval.decoding import DecodePool
-from eval.generators.contract import Clip
+from eval.generators.contract import Clip, Reconstruction
 from eval.plan import RealClip
 from eval.protocol import ClipRule, MetricSpec, Preprocess, Protocol, jsonable, short_hash
 from eval.records import whole_file
@@ -213,11 +213,15 @@ def load_features(run: Path, key: str, layer: str) -> FeatureSet:
 
 
 class RealFeatures:
-    """Features of real clips, kept in the cache by everything that they depend on, and finished shard by shard."""
+    """Features of real clips, kept in the cache by everything that they depend on, and finished shard by shard.
 
-    def __init__(self, extractor: Extractor, pool: DecodePool) -> None:
+    With `reconstruction` the clips are first what that image tokenizer makes of them.
+    """
+
+    def __init__(self, extractor: Extractor, pool: DecodePool, reconstruction: Reconstruction | None = None) -> None:
         self.extractor = extractor
         self.pool = pool
+        self.reconstruction = reconstruction
 
     def compute(self, clips: Sequence[RealClip], advance: Callable[[int], None]) -> None:
         """See that every shard of every need exists; `advance` takes the number of clips that are done."""
@@ -234,6 +238,8 @@ class RealFeatures:
         decoded = self.pool.clips(clip.ref for _, shard, _ in todo for clip in shard)
         for number, shard, missing in todo:
             frames = [next(decoded) for _ in shard]
+            if self.reconstruction is not None:
+                frames = [self.reconstruction.apply(clip) for clip in frames]
             ids = [clip.id for clip in shard]
             arrays = self.extractor(frames, ids, missing)
             for need in missing:
@@ -270,6 +276,8 @@ class RealFeatures:
             "dtype": self.extractor.dtype,
             "backend": self.extractor.backend,
         }
+        if self.reconstruction is not None:
+            rest["reconstruction"] = self.reconstruction.identity
         return ShardFolder(cache_home() / "features" / short_hash([rest, described.hexdigest()], 32))
 
 

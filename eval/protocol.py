@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 Options = tuple[tuple[str, str | int | float | bool], ...]
 
+AS_THEY_ARE = "real clips as they are"
+RECONSTRUCTED = "+reconstructed"
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -94,7 +97,8 @@ class Protocol:
     `split` names the real videos of the reference set; `heldout` those that controls and floors are drawn from.
     `published` is the setting under which papers printed numbers that may be compared, or "" if none did.
     `playback_fps` is for the eye alone. `changes` lists what the command line changed; a changed protocol is
-    comparable with nothing published.
+    comparable with nothing published. `reference` is what the real clips were passed through before anything else;
+    `published_reconstructed` is as `published`, for papers that passed them through their model's image tokenizer.
     """
 
     name: str
@@ -112,6 +116,28 @@ class Protocol:
     published: str = ""
     source: str = ""
     changes: tuple[str, ...] = ()
+    reference: str = AS_THEY_ARE
+    published_reconstructed: str = ""
+
+    @property
+    def is_reconstructed(self) -> bool:
+        """Whether the real clips are what an image tokenizer leaves of them."""
+        return self.reference != AS_THEY_ARE
+
+    def against_reconstructed(self, identity: str) -> Protocol:
+        """The protocol of its own that scores against real clips passed through the image tokenizer `identity`.
+
+        Names of protocol and metrics end in "+reconstructed", and every fingerprint is another one. Source: CogVideo
+        (arXiv 2205.15868), the rows of its tables that are marked with two stars.
+        """
+        return replace(
+            self,
+            name=self.name + RECONSTRUCTED,
+            title=f"{self.title}; against real clips passed through the model's image tokenizer",
+            metrics=tuple(replace(spec, id=spec.id + RECONSTRUCTED) for spec in self.metrics),
+            published=self.published_reconstructed,
+            reference=f"real clips passed through {identity}",
+        )
 
     def changed(self, reason: str, **values: Any) -> Protocol:
         """The same protocol with other values and the reason on record."""
@@ -168,6 +194,8 @@ def metric_fingerprint(
     described["weights_sha256"] = weights_sha256
     described["list_sha256"] = list_sha256
     described["seed_of_choice"] = seed
+    if protocol.is_reconstructed:
+        described["reference"] = protocol.reference
     return short_hash(described)
 
 

@@ -33,6 +33,7 @@ class _Strict(BaseModel):
 class PublishedRow(_Strict):
     """One printed number. What a paper did not state is None; `disputes` are the contradictions that touch it.
 
+    `reference` "reconstructed": against real clips that were passed through the model's image tokenizer.
     `source_text` is the source in words; `source` its key in the file. `std` is as printed, whatever it is of.
     """
 
@@ -45,6 +46,7 @@ class PublishedRow(_Strict):
     setting: str
     class_conditional: bool | None = None
     resolution: int | str | None = None
+    reference: Literal["real", "reconstructed"] = "real"
     frames: int | None = None
     samples: int | str | None = None
     note: str = ""
@@ -87,6 +89,8 @@ class PublishedRow(_Strict):
         if self.samples is not None:
             text = f"{self.samples:,}" if isinstance(self.samples, int) else self.samples
             words.append(f"{text} samples")
+        if self.reference == "reconstructed":
+            words.append("against reconstructed real clips")
         if self.class_conditional is not None and "conditional" not in self.setting:
             words.append("class-conditional" if self.class_conditional else "unconditional")
         return ", ".join(words)
@@ -184,6 +188,9 @@ def matches(row: PublishedRow, protocol: Protocol, spec: MetricSpec | None = Non
     differing += [f"protocol changed here: {change}" for change in protocol.changes]
     if row.dataset != protocol.benchmark:
         differing.append(f"data set: {row.dataset}, here {protocol.benchmark}")
+    reference = "reconstructed" if protocol.is_reconstructed else "real"
+    if row.reference != reference:
+        differing.append(f"reference: {row.reference} clips, here {reference} ones")
     differing += _differing_split(row, protocol)
     differing += _differing_resolution(row, protocol)
     if row.frames is None:

@@ -120,6 +120,7 @@ datasets: Registry[Callable[..., Any]] = Registry(
 generators: Registry[Callable[..., Any]] = Registry(
     "generator",
     {
+        "cogvideo": "eval.generators.cogvideo",
         "folder": "eval.generators.folder",
         "real": "eval.generators.reference",
         "frozen": "eval.generators.reference",

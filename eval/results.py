@@ -206,11 +206,16 @@ def data_facts(data: DataSet, plan: Plan, split: str) -> DataFacts:
 
 
 def why_not_comparable(
-    bench: Bench, counts: Counts, *, dtype: str, files: Mapping[str, WeightFile], given: bool
+    bench: Bench, counts: Counts, *, dtype: str, files: Mapping[str, WeightFile], given: bool, own: Sequence[str] = ()
 ) -> list[str]:
-    """Every reason why the numbers may not stand beside published ones; empty if there is none."""
+    """Every reason why the numbers may not stand beside published ones; empty if there is none.
+
+    `own` are the generator's.
+    """
     protocol = bench.protocol
-    reasons = []
+    reasons = list(own)
+    if bench.real.reconstruction is not None:
+        reasons += bench.real.reconstruction.not_comparable
     if protocol.embedded:
         reasons.append("embedded data and small networks made for it: no paper has numbers on this scale")
     elif not protocol.published:
@@ -229,4 +234,4 @@ def why_not_comparable(
         reasons.append(f"features in {dtype}, published ones are in float32")
     if given and not bench.plan.reference:
         reasons.append("no real clips to prime with")
-    return reasons
+    return list(dict.fromkeys(reasons))

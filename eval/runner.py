@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -26,11 +26,12 @@ from eval.datasets.items import DataSet
 from eval.decoding import DecodePool
 from eval.detectors.weights import find_weights
 from eval.features import Extractor, RealFeatures, needs_of
-from eval.generators.contract import Generator, GeneratorContext
+from eval.generators.contract import Generator, GeneratorContext, Reconstruction
 from eval.generators.spec import make_generator
 from eval.pairing import write_reference
 from eval.plan import make_plan
 from eval.protocol import Protocol, jsonable, short_hash
+from eval.reconstruction import against, find_reconstruction, read_reference
 from eval.records import (
     Choice,
     GeneratorFacts,
@@ -51,7 +52,10 @@ from eval.terminal import Stages
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line resolved. `open_data` gives the data set; `choices` say where values came from."""
+    """What the command line resolved. `open_data` gives the data set; `choices` say where values came from.
+
+    `reference` is `real`, or `reconstructed[:DIR]` for real clips as an image tokenizer leaves them.
+    """
 
     benchmark: str
     title: str
@@ -72,6 +76,7 @@ class Settings:
     is_partial_allowed: bool = False
     keep_videos: bool = True
     is_dry_run: bool = False
+    reference: str = "real"
     choices: tuple[Choice, ...] = field(default=())
 
 
@@ -92,9 +97,12 @@ def run_benchmark(settings: Settings, stages: Stages) -> list[Outcome]:
     with ExitStack() as stack:
         context = GeneratorContext(settings.device, settings.dtype, settings.workers, settings.seed)
         generators = [(spec, make_generator(spec, context)) for spec in settings.generators]
+        settings, reconstruction = _with_reference(settings, dict(generators), context)
         pool = stack.enter_context(DecodePool(settings.workers))
         data = settings.open_data()
         plan = make_plan(data, settings.protocol, seed=settings.seed, pool=pool, language=settings.language)
+        if reconstruction is not None and not plan.reference:
+            raise UserError("--reference reconstructed has no real clips to act on here; leave it out")
         protocol = replace(settings.protocol, n_fake=len(plan.requests), n_real=len(plan.reference))
         files = find_weights(protocol)
         extractor = Extractor(
@@ -111,7 +119,7 @@ def run_benchmark(settings: Settings, stages: Stages) -> list[Outcome]:
             protocol,
             files,
             extractor,
-            RealFeatures(extractor, pool),
+            RealFeatures(extractor, pool, reconstruction),
             replicates=settings.replicates,
             with_floor=settings.with_floor,
         )
@@ -127,6 +135,19 @@ def run_benchmark(settings: Settings, stages: Stages) -> list[Outcome]:
             _run_one(settings, bench, spec, generator, folder, stages)
             for (spec, generator), folder in zip(generators, folders, strict=True)
         ]
+
+
+def _with_reference(
+    settings: Settings, generators: Mapping[str, Generator], context: GeneratorContext
+) -> tuple[Settings, Reconstruction | None]:
+    """The settings with the protocol of their reference, and the image tokenizer that this takes."""
+    is_reconstructed, folder = read_reference(settings.reference)
+    if not is_reconstructed:
+        return settings, None
+    found = find_reconstruction(folder, generators, context)
+    choice = Choice(name="real clips", value=f"through {found.identity}", reason="a protocol of its own")
+    protocol = against(settings.protocol, found)
+    return replace(settings, protocol=protocol, choices=(*settings.choices, choice)), found
 
 
 def _run_folder(settings: Settings, bench: Bench, spec: str, generator: Generator) -> Path:
@@ -190,6 +211,7 @@ def _fill(settings: Settings, bench: Bench, spec: str, generator: Generator, run
         bench.extractor,
         batch_size=settings.batch_size,
         keep_videos=settings.keep_videos,
+        reconstruction=bench.real.reconstruction,
     )
     lines = store.complete(stages.advance)
     counts = count_samples(lines, n)
@@ -207,7 +229,12 @@ def _fill(settings: Settings, bench: Bench, spec: str, generator: Generator, run
     stages.start("write", 1)
     write_samples(run, [line.model_copy(update={"scores": per_sample.get(line.id, {})}) for line in lines])
     reasons = why_not_comparable(
-        bench, counts, dtype=settings.dtype, files=bench.files, given=bool(bench.protocol.clip.given)
+        bench,
+        counts,
+        dtype=settings.dtype,
+        files=bench.files,
+        given=bool(bench.protocol.clip.given),
+        own=generator.not_comparable,
     )
     timing["total"] = time.perf_counter() - began
     result = Result(
@@ -312,8 +339,11 @@ def _warnings(settings: Settings, bench: Bench, lines: list[SampleLine]) -> list
     ]
     noted = Counter(w.replace(f"sample {line.id!r}", "the clip") for line in lines for w in line.warnings)
     found += [f"{count:,} samples: {warning}" for warning, count in sorted(noted.items())]
+    if bench.real.reconstruction is not None:
+        found.append(f"Reference and floor are {bench.protocol.reference}: no number of another reference is alike.")
     if bench.protocol.clip.given:
-        found.append(f"The first {bench.protocol.clip.given} frames of every sample are the real ones.")
+        through = ", passed through the image tokenizer as the reference was" if bench.real.reconstruction else ""
+        found.append(f"The first {bench.protocol.clip.given} frames of every sample are the real ones{through}.")
     return found
 
 

@@ -19,7 +19,7 @@ from cogvideo.video import write_video
 from eval.audit import audit_clip, pixels_sha256
 from eval.decoding import read_ref
 from eval.features import SHARD, Extractor, ShardFolder
-from eval.generators.contract import Clip, Generator, Rejection, Request
+from eval.generators.contract import Clip, Generator, Reconstruction, Rejection, Request
 from eval.protocol import Protocol
 from eval.records import SampleLine, append_lines, read_samples, whole_file
 
@@ -39,6 +39,7 @@ class SampleStore:
         *,
         batch_size: int,
         keep_videos: bool = True,
+        reconstruction: Reconstruction | None = None,
     ) -> None:
         self.run = run
         self.generator = generator
@@ -47,6 +48,7 @@ class SampleStore:
         self.extractor = extractor
         self.batch_size = batch_size
         self.keep_videos = keep_videos
+        self.reconstruction = reconstruction
         self.shards = ShardFolder(run / "features")
         self.lines: dict[str, SampleLine] = {}
         self._seen: dict[str, str] = {}
@@ -99,6 +101,7 @@ class SampleStore:
         return lines
 
     def _prime(self, request: Request) -> Request:
+        """The request with the frames that its generator is given: real ones, whatever the reference is."""
         given = self.protocol.clip.given
         if not given or request.source is None:
             return request
@@ -106,6 +109,16 @@ class SampleStore:
 
         real = to_protocol_size(read_ref(request.source), self.protocol.clip)
         return replace(request, priming=real[:given])
+
+    def _given_frames(self, request: Request) -> Clip | None:
+        """The frames that a clip starts with when it is scored: those of the request's own clip in the reference."""
+        if request.priming is None or request.source is None or self.reconstruction is None:
+            return request.priming
+        from eval.preprocess import to_protocol_size
+
+        # All of the clip, as for the reference: its last bits may depend on how many frames are in work.
+        whole = self.reconstruction.apply(read_ref(request.source))
+        return to_protocol_size(whole, self.protocol.clip)[: len(request.priming)]
 
     def _audit(self, request: Request, clip: Clip | Rejection, seconds: float) -> SampleLine:
         line = SampleLine(
@@ -120,8 +133,9 @@ class SampleStore:
         )
         if isinstance(clip, Rejection):
             return line.model_copy(update={"kind": "no-clip", "reason": clip.reason})
-        if request.priming is not None and len(clip) == self.protocol.clip.frames:
-            clip = self._with_given_frames(clip, request.priming)
+        given = self._given_frames(request)
+        if given is not None and len(clip) == self.protocol.clip.frames:
+            clip = self._with_given_frames(clip, given)
         verdict = audit_clip(
             clip, frames=self.protocol.clip.frames, size=self._size, sample_id=request.id, seen=self._seen
         )
@@ -148,12 +162,12 @@ class SampleStore:
             }
         )
 
-    def _with_given_frames(self, clip: Clip, priming: Clip) -> Clip:
+    def _with_given_frames(self, clip: Clip, given: Clip) -> Clip:
         """All frames are scored, and the given ones are the real ones, whatever a codec or a model made of them."""
         from eval.preprocess import to_protocol_size
 
         whole = np.array(to_protocol_size(clip, self.protocol.clip))
-        whole[: len(priming)] = priming
+        whole[: len(given)] = given
         return whole
 
     def _features(self, number: int, shard: Sequence[Request]) -> None:
@@ -174,7 +188,8 @@ class SampleStore:
             made = self.generator.generate([primed])[0]
             if isinstance(made, Rejection):
                 raise UserError(f"sample {request.id} cannot be made again: {made.reason}") from None
-            clip = self._with_given_frames(made, primed.priming) if primed.priming is not None else made
+            given = self._given_frames(primed)
+            clip = self._with_given_frames(made, given) if given is not None else made
         if pixels_sha256(clip) != self.lines[request.id].frames_sha256:
             raise UserError(
                 f"sample {request.id} in {self.run} is not the one that was finished before (its frames changed);"

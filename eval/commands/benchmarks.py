@@ -74,7 +74,7 @@ def _settings(
     from eval.runner import Settings
 
     is_embedded = data is None
-    name = flags["protocol_name"] or DEFAULTS[benchmark][is_embedded]
+    name, reference = _reference(flags["protocol_name"] or DEFAULTS[benchmark][is_embedded], flags["reference"])
     protocol = get_protocol(name, benchmark)
     if is_embedded and not protocol.embedded:
         raise UserError(f"protocol {name} needs real data: give --data DIR, or leave --protocol out for embedded data")
@@ -112,8 +112,18 @@ def _settings(
         is_partial_allowed=flags["is_partial"],
         keep_videos=flags["keep_videos"],
         is_dry_run=flags["dry_run"],
+        reference=reference,
         choices=(*choices, *_flag_choices(flags)),
     )
+
+
+def _reference(protocol_name: str, reference: str) -> tuple[str, str]:
+    """The plain protocol's name and the reference, which a name that ends in "+reconstructed" says as well."""
+    from eval.reconstruction import read_reference, split_name
+
+    is_reconstructed, _ = read_reference(reference)
+    plain, is_named = split_name(protocol_name)
+    return plain, "reconstructed" if is_named and not is_reconstructed else reference
 
 
 def _changed(protocol: Protocol, flags: dict[str, Any]) -> Protocol:

@@ -42,6 +42,14 @@ _OPTIONS = [
     ),
     click.option("--clips-per-video", type=click.IntRange(1), help="Windows cut from each real video instead of one."),
     click.option("--split", metavar="NAME", help="Real videos of the reference, e.g. train, test, train+test, all."),
+    click.option(
+        "--reference",
+        metavar="KIND",
+        default="real",
+        show_default=True,
+        help="real, or reconstructed[:DIR]: real clips passed through the model's image tokenizer, or that of the"
+        " CogVideo networks in DIR; a protocol of its own.",
+    ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the samples."),
     click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:1."),
     click.option(

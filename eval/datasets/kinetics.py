@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from cogvideo.errors import MissingPrerequisite, UserError
+from eval.datasets.class_phrases import kinetics_phrases
 from eval.datasets.items import DataSet, Item
 from eval.datasets.text_lines import csv_records
 from eval.datasets.video_files import (
@@ -236,7 +237,10 @@ def _match(
         root=root,
         items=tuple(items),
         classes=labels,
-        captions={"en": {label: label for label in labels}},
+        captions={
+            "en": {label: label for label in labels},
+            "zh": {label: phrase for label in labels if (phrase := kinetics_phrases().get(label))},
+        },
         missing=tuple(missing),
         extra=tuple(extra),
         broken=tuple(broken),

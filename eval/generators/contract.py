@@ -62,17 +62,33 @@ class GeneratorContext:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Reconstruction:
+    """A model's image tokenizer, there and back: what its clips could be at best.
+
+    `apply` gives a clip of any size as square frames of `pixels` pixels, made from its tokens. `identity` names the
+    tokenizer, with its hash, in fingerprints; `not_comparable` are reasons why it is no trained model's.
+    """
+
+    identity: str
+    pixels: int
+    apply: Callable[[Clip], Clip]
+    not_comparable: tuple[str, ...] = ()
+
+
 class Generator(ABC):
     """Makes clips (T, H, W, 3) uint8 RGB. `describe` is everything that identifies it, hashed into the run's name.
 
-    `notes` are facts found by `preflight` that the result must carry. `origins` maps a request's id to what its clip
-    was read from ({"file": ..., "sha256": ...}); it is filled by `generate`, for generators that read files.
+    `notes` are facts found by `preflight` that the result must carry; `not_comparable` are reasons why its results may
+    stand beside no published ones. `origins` maps a request's id to what its clip was read or made from ({"file": ...,
+    "sha256": ...}, {"prompt": ...}); it is filled by `generate`, for generators where this is not the request alone.
     """
 
     name: str
     title: str
     deterministic: bool = True
     notes: tuple[str, ...] = ()
+    not_comparable: tuple[str, ...] = ()
 
     @property
     def origins(self) -> Mapping[str, Mapping[str, str]]:
@@ -87,6 +103,10 @@ class Generator(ABC):
 
         `requests` is the whole plan, also when a run resumes: a generator may deal its videos out by it.
         """
+
+    def reconstruction(self) -> Reconstruction | None:
+        """The model's own image tokenizer, for `--reference reconstructed`; None for generators without one."""
+        return None
 
     @abstractmethod
     def generate(

@@ -39,6 +39,7 @@ KINETICS_PROTOCOLS: tuple[Protocol, ...] = (
         title="CogVideo's frame prediction: class name as text, centre crop, 64 px",
         metrics=(fvd("cogvideo-kinetics600"),),
         published="class name as text (settings recalled, not read in the paper)",
+        published_reconstructed="class name as text, ground truth through the image tokenizer (settings recalled)",
         source="arXiv 2205.15868, read second-hand",
     ),
 )

@@ -124,6 +124,7 @@ UCF101_PROTOCOLS: tuple[Protocol, ...] = (
         n_real=2048,
         split="train+test",
         published="fine-tuned on UCF-101, class label as text",
+        published_reconstructed="fine-tuned on UCF-101, class label as text, ground truth through the image tokenizer",
         source="arXiv 2205.15868, read second-hand; following DIGAN",
     ),
     Protocol(

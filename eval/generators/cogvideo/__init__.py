@@ -1,0 +1,252 @@
+"""CogVideo as a generator: `cogvideo:DIR` for networks in a folder, `cogvideo?size=tiny` for random ones.
+
+Shapes: T frames, H x W pixels; clips are uint8 (T, H, W, 3) RGB.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cogvideo.errors import UserError
+from eval.datasets.class_phrases import chinese_phrase, is_chinese
+from eval.generators.cogvideo.options import DEFAULT_FPS, KIND, NAMES, OF_RANDOM_WEIGHTS, Choices, read_choices
+from eval.generators.cogvideo.sources import RANDOM_WEIGHTS, MemorySource, Source, open_source
+from eval.generators.contract import Clip, Generator, GeneratorContext, Reconstruction, Rejection, Request
+from eval.protocol import ClipRule, Protocol
+from eval.registry import generators
+
+if TYPE_CHECKING:
+    import torch
+
+    from cogvideo.pipeline import CogVideo
+    from cogvideo.settings import Timeline
+
+SEED_BITS = 63
+
+
+class CogVideoGenerator(Generator):
+    """Makes each clip from its request alone: prompt, seed, and the frames that it starts with.
+
+    A clip has the model's own size; where frames are given it has theirs, and begins with them. The networks are
+    loaded at the first clip.
+    """
+
+    def __init__(self, source: Source, choices: Choices, device: torch.device, argument: str = "") -> None:
+        self._source = source
+        self._choices = choices
+        self._device = device
+        self._argument = argument
+        self._model: CogVideo | None = None
+        self._rule: ClipRule | None = None
+        self._superres = choices.superres
+        self._timeline: Timeline | None = None
+        self._phrases: dict[str, str] = {}
+        self.title = f"CogVideo ({source.name})"
+        self.name = f"{KIND}-{source.name}"
+        if source.is_random:
+            self.not_comparable = (RANDOM_WEIGHTS,)
+
+    @classmethod
+    def around(cls, model: CogVideo, options: Mapping[str, str] | None = None) -> CogVideoGenerator:
+        """The generator of a pipeline that is in memory. Raises UserError for an unknown option or value."""
+        return cls(MemorySource(model), read_choices(options or {}), model.device)
+
+    def describe(self) -> dict[str, object]:
+        """Weights, sizes, language and settings. What follows from the protocol is in it after `preflight`."""
+        choices, settings = self._choices, self._choices.settings
+        timeline = self._timeline
+        described: dict[str, Any] = {
+            "kind": KIND,
+            "argument": self._argument,
+            "options": dict(choices.given),
+            "name": self._source.name,
+            "language": self._source.language,
+            "is_random": self._source.is_random,
+            "weights": self._source.describe(),
+            "sizes": self._source.config.layout(),
+            "settings": {
+                "guidance_scale": settings.guidance_scale,
+                "between_guidance_scale": settings.between_guidance_scale,
+                "text_bonus": settings.text_bonus,
+                "first_frame": vars(settings.first_frame),
+                "video": vars(settings.video),
+                "superres": vars(settings.superres),
+                "quirks": choices.quirks,
+                "dtype": choices.dtype,
+                "super_resolution": "auto" if self._superres is None else self._superres,
+                "iterative": choices.is_iterative,
+            },
+        }
+        if timeline is not None:
+            described["settings"] |= {"frames": timeline.frames, "fps": timeline.fps}
+        return described
+
+    @property
+    def origins(self) -> Mapping[str, Mapping[str, str]]:
+        return {name: {"prompt": phrase} for name, phrase in self._phrases.items()}
+
+    def preflight(self, requests: Sequence[Request], protocol: Protocol) -> None:
+        """Sizes, frame rate, memory and every prompt of the plan, before any network is loaded.
+
+        Raises UserError for frames smaller than the protocol's, a rate that training never saw, a prompt that is too
+        long or has unknown words, too little memory; MissingPrerequisite that names an absent network.
+        """
+        self._rule = protocol.clip
+        self._timeline = self._timeline_for(protocol)
+        self._superres = self._superres_for(protocol)
+        self._source.check(frames=self._timeline.frames, superres=self._superres, iterative=self._choices.is_iterative)
+        self._phrases = {}
+        unread = 0
+        for request in requests:
+            phrase = self._phrase(request)
+            unread += self._source.language == "zh" and not is_chinese(phrase)
+            if phrase != request.prompt:
+                self._phrases[request.id] = phrase
+        self._check_prompts(Counter(self._read(request) for request in requests))
+        self.notes = self._notes(len(requests), unread)
+
+    def generate(
+        self, requests: Sequence[Request], progress: Callable[[float], None] | None = None
+    ) -> list[Clip | Rejection]:
+        if self._rule is None or self._timeline is None or self._superres is None:
+            raise RuntimeError("CogVideoGenerator.generate before preflight: the size of its clips is not known")
+        if self._model is None:
+            self._model = self._source.load(superres=self._superres, iterative=self._choices.is_iterative)
+        priming = [request.priming for request in requests if request.priming is not None]
+
+        def tell(phase: str, done: int, total: int) -> None:
+            if progress and phase == "decoding":
+                progress(done / total)
+
+        videos = self._model.generate(
+            [self._read(request) for request in requests],
+            frames=self._timeline.frames,
+            fps=self._timeline.fps,
+            seeds=[request.seed & (1 << SEED_BITS) - 1 for request in requests],
+            given=priming or None,
+            superres=self._superres,
+            iterative=self._choices.is_iterative,
+            settings=self._choices.settings,
+            progress=tell,
+        )
+        return [self._cut(video.clip, request.priming) for video, request in zip(videos, requests, strict=True)]
+
+    def reconstruction(self) -> Reconstruction:
+        from eval.generators.cogvideo.reconstruction import reconstruction_of
+
+        return reconstruction_of(self._source, self._device, superres=bool(self._choices.superres))
+
+    def _timeline_for(self, protocol: Protocol) -> Timeline:
+        """As many frames as the protocol's clip spans; its frame rate where it has one."""
+        from cogvideo.settings import Timeline
+
+        rule, asked = protocol.clip, self._choices.frames
+        if rule.given and rule.stride > 1:
+            raise UserError(
+                f"{protocol.name} gives frames {rule.stride} apart; generator {KIND} continues whole videos"
+            )
+        need = (rule.frames - 1) * rule.stride + 1
+        if asked is not None and asked < need:
+            raise UserError(
+                f"generator {KIND}: {asked} frames are fewer than the {need} that {protocol.name} takes; leave 'frames'"
+                " out, or ask for more"
+            )
+        return Timeline(asked or need, self._choices.fps or rule.fps or DEFAULT_FPS)
+
+    def _superres_for(self, protocol: Protocol) -> bool:
+        """Whether frames are super-resolved: where they would else be too small, or where no size is asked for."""
+        config, size = self._source.config, protocol.clip.size
+        wanted = self._choices.superres
+        if self._choices.is_iterative and wanted is None:
+            wanted = True
+        if wanted is None:
+            wanted = size is None or config.frame_pixels < max(size)
+        pixels = config.superres_pixels if wanted else config.frame_pixels
+        if size and pixels < max(size):
+            # Enlarging what a model made is not measuring it.
+            more = "" if wanted else "; leave 'superres=off' out"
+            raise UserError(
+                f"generator {KIND}: {self._source.name} makes frames of {pixels}x{pixels} pixels, {protocol.name}"
+                f" scores {size[1]}x{size[0]}{more}; choose another protocol or a larger model"
+            )
+        return wanted
+
+    def _phrase(self, request: Request) -> str:
+        if self._source.language != "zh" or is_chinese(request.prompt):
+            return request.prompt
+        return chinese_phrase(request.prompt, request.label) or request.prompt
+
+    def _read(self, request: Request) -> str:
+        """What the network is told for a request."""
+        return self._phrases.get(request.id, request.prompt)
+
+    def _check_prompts(self, texts: Mapping[str, int]) -> None:
+        timeline, settings, prompts = self._timeline, self._choices.settings, self._source.prompts
+        assert timeline is not None
+        for text in texts:
+            prompts.first_frame(text)
+            prompts.key_frames(text, timeline.seconds(0), settings.guidance_scale is not None)
+            for number in range(1, timeline.rounds + 1):
+                prompts.between(text, timeline.seconds(number))
+            if self._superres:
+                prompts.superres(text)
+
+    def _notes(self, planned: int, unread: int) -> tuple[str, ...]:
+        notes = []
+        if self._phrases:
+            notes.append(
+                f"{len(self._phrases):,} of {planned:,} prompts were given as our Chinese phrase of their class; each"
+                " sample names its own."
+            )
+        if unread:
+            notes.append(
+                f"{unread:,} of {planned:,} prompts are not Chinese, which is the language of this network's prompts."
+            )
+        return tuple(notes)
+
+    def _cut(self, video_THWC: Clip, priming: Clip | None) -> Clip:
+        """The protocol's frames of a video; with given frames at their size, and with themselves in front."""
+        assert self._rule is not None
+        rule = self._rule
+        clip_THWC = video_THWC[: (rule.frames - 1) * rule.stride + 1 : rule.stride]
+        if priming is None:
+            return np.ascontiguousarray(clip_THWC)
+        from eval.preprocess import to_protocol_size
+
+        clip_THWC = np.array(to_protocol_size(clip_THWC, rule))
+        if clip_THWC.shape[1:] == priming.shape[1:]:
+            clip_THWC[: len(priming)] = priming
+        return clip_THWC
+
+
+@generators.register(
+    KIND,
+    "CogVideo, from networks in a folder; or of a size with random weights, to try it",
+    argument="DIR",
+    options=", ".join(NAMES),
+)
+def make(argument: str, options: Mapping[str, str], context: GeneratorContext) -> Generator:
+    """`cogvideo:DIR` or `cogvideo?size=NAME`.
+
+    Raises UserError for an unknown option or value, or a folder without networks; MissingPrerequisite if an absent
+    part is named, or neither folder nor size.
+    """
+    from cogvideo.devices import choose_device, choose_dtype
+
+    choices = read_choices(options)
+    if argument and (unfit := [name for name in OF_RANDOM_WEIGHTS if name in options]):
+        raise UserError(f"generator {KIND}: {argument} has weights of its own; leave {unfit[0]!r} out, or the folder")
+    device = choose_device(context.device)
+    source = open_source(
+        argument,
+        size=choices.size,
+        weights_seed=choices.weights_seed,
+        device=device,
+        dtype=choose_dtype(choices.dtype, device),
+    )
+    return CogVideoGenerator(source, choices, device, Path(argument).expanduser().resolve().name if argument else "")

@@ -1,0 +1,114 @@
+"""What may stand behind the '?' of `cogvideo[:DIR]?...`, read and checked before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cogvideo.errors import UserError
+from eval.generators.spec import check_options, whole_number
+from eval.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from cogvideo.settings import GenerationSettings
+
+KIND = "cogvideo"
+# These choose random weights, where a checkpoint has its own.
+OF_RANDOM_WEIGHTS = ("size", "weights-seed")
+# How the work is laid out: no sample depends on it.
+OF_THE_WORK = ("parallel", "max-rows")
+NAMES = (
+    *OF_RANDOM_WEIGHTS,
+    *("guidance-scale", "between-guidance-scale", "temperature", "top-k"),
+    *("fps", "frames", "superres", "iterative", "quirks", "dtype"),
+    *OF_THE_WORK,
+)
+DEFAULT_FPS = 8.0
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The options as values. `superres` None leaves it to the protocol's size; `frames` and `fps` None to its clips.
+
+    `given` are those that were written down and can change a sample.
+    """
+
+    settings: GenerationSettings
+    size: str = ""
+    weights_seed: int = 0
+    fps: float | None = None
+    frames: int | None = None
+    superres: bool | None = None
+    is_iterative: bool = False
+    quirks: str = "consistent"
+    dtype: str = "auto"
+    given: tuple[tuple[str, str], ...] = ()
+
+
+def read_choices(options: Mapping[str, str]) -> Choices:
+    """The options of a generator's text. Raises UserError for an unknown one and for a value that cannot be."""
+    from cogvideo.devices import TYPES
+    from cogvideo.forward import QUIRKS
+    from cogvideo.settings import GenerationSettings
+
+    check_options(KIND, options, NAMES)
+    defaults = GenerationSettings()
+    quirks = _one_of(options, "quirks", list(QUIRKS), "consistent")
+    top_k = whole_number(KIND, options, "top-k", None, least=1) or defaults.video.top_k_clusters
+    temperature = _number(options, "temperature") or defaults.video.temperature
+    superres = _one_of(options, "superres", ["auto", "on", "off"], "auto")
+    settings = GenerationSettings(
+        video=replace(defaults.video, temperature=temperature, top_k_clusters=top_k),
+        guidance_scale=_scale(options, "guidance-scale", defaults.guidance_scale),
+        between_guidance_scale=_scale(options, "between-guidance-scale", defaults.between_guidance_scale),
+        quirks=QUIRKS[quirks],
+        is_parallel=_is_on(options, "parallel", default=True),
+        max_rows=whole_number(KIND, options, "max-rows", None, least=1),
+    )
+    return Choices(
+        settings,
+        size=options.get("size", ""),
+        weights_seed=whole_number(KIND, options, "weights-seed", 0, least=0) or 0,
+        fps=_number(options, "fps"),
+        frames=whole_number(KIND, options, "frames", None, least=1),
+        superres=None if superres == "auto" else superres == "on",
+        is_iterative=_is_on(options, "iterative", default=False),
+        quirks=quirks,
+        dtype=_one_of(options, "dtype", ["auto", *TYPES], "auto"),
+        given=tuple(sorted((name, value) for name, value in options.items() if name not in OF_THE_WORK)),
+    )
+
+
+def _number(options: Mapping[str, str], name: str) -> float | None:
+    """Raises UserError unless it is a number above 0."""
+    text = options.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise UserError(f"generator {KIND}: expected a number above 0 for {name!r}, got {text!r}")
+    return value
+
+
+def _scale(options: Mapping[str, str], name: str, default: float | None) -> float | None:
+    """Raises UserError unless it is `off` or a number above 0."""
+    if options.get(name) == "off":
+        return None
+    return _number(options, name) or default
+
+
+def _is_on(options: Mapping[str, str], name: str, *, default: bool) -> bool:
+    return _one_of(options, name, ["on", "off"], "on" if default else "off") == "on"
+
+
+def _one_of(options: Mapping[str, str], name: str, known: Sequence[str], default: str) -> str:
+    """Raises UserError for a value that is none of `known`."""
+    value = options.get(name, default)
+    if value not in known:
+        near = did_you_mean(value, list(known))
+        raise UserError(f"generator {KIND}: expected {' or '.join(known)} for {name!r}, got {value!r}{near}")
+    return value
