@@ -42,6 +42,7 @@ class Stimulus:
     kind: str
     file: str
     sha256: str
+    seconds: float
     point: int = 0
 
 
@@ -129,11 +130,13 @@ def build_media(
     media.mkdir(exist_ok=True)
     stimuli: list[Stimulus] = []
 
-    def keep(name: str, item: str, model: str, kind: str, data: bytes, point: int = 0) -> None:
+    def keep(name: str, item: str, model: str, kind: str, data: bytes, frames: int, point: int = 0) -> None:
         file = hmac.new(key, f"file|{name}".encode(), hashlib.sha256).hexdigest()[:32] + ".mp4"
         with whole_file(media / file) as temporary:
             temporary.write_bytes(data)
-        stimuli.append(Stimulus(name, item, model, kind, file, hashlib.sha256(data).hexdigest(), point))
+        stimuli.append(
+            Stimulus(name, item, model, kind, file, hashlib.sha256(data).hexdigest(), float(frames / rate), point)
+        )
 
     traps = trap_points(study)
     for at, item in enumerate(study.items):
@@ -152,19 +155,14 @@ def build_media(
                 clips[f"{item.id}/#trap-{point}"] = trap_clip(point, points, frames, height, width)
         for name, data in encode_alike(clips, rate, study.media.quality).items():
             model = name.partition("/")[2]
-            kind = "damaged" if model == "#damaged" else "trap" if model.startswith("#trap-") else "video"
+            kind = model[1:].partition("-")[0] if model.startswith("#") else "video"
             point = int(model.removeprefix("#trap-")) if kind == "trap" else 0
-            keep(
-                name,
-                item.id,
-                model if kind == "video" else anchor(study) if kind == "damaged" else "",
-                kind,
-                data,
-                point,
-            )
-    numbers = {f"#number/{n}": number_clip(n, max(4, round(rate * 2)), height, width) for n in CHECK_NUMBERS}
+            shown = {"video": model, "damaged": anchor(study)}.get(kind, "")
+            keep(name, item.id, shown, kind, data, frames, point)
+    frames = max(4, round(rate * 2))
+    numbers = {f"#number/{n}": number_clip(n, frames, height, width) for n in CHECK_NUMBERS}
     for name, data in encode_alike(numbers, rate, study.media.quality).items():
-        keep(name, "#number", "", "number", data, int(name.partition("/")[2]))
+        keep(name, "#number", "", "number", data, frames, int(name.partition("/")[2]))
     with whole_file(folder / "stimuli.json") as temporary:
         rows = [vars(stimulus) for stimulus in sorted(stimuli, key=lambda one: one.id)]
         temporary.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -185,6 +183,14 @@ def read_stimuli(folder: Path, study: Study) -> dict[str, Stimulus]:
                     f"study.yaml names the model {model.id} for {item.id}, but the study was built without that video; "
                     "make a new study with cogeval human init"
                 )
+    needed = ["#damaged"] * bool(study.training + study.checks.gold)
+    needed += [f"#trap-{point}" for point in trap_points(study)]
+    for name in (f"{item.id}/{extra}" for item in study.spare_items for extra in needed):
+        if name not in stimuli:
+            raise UserError(
+                f"study.yaml asks for checks or practice that need {name}, but the study was built without it; set "
+                "them as they were, or make a new study with cogeval human init"
+            )
     for stimulus in stimuli.values():
         file = folder / "media" / stimulus.file
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != stimulus.sha256:

@@ -318,6 +318,10 @@ class Study(Part):
                 names.append("strength")
         return names
 
+    @property
+    def pair_has_strength(self) -> bool:
+        return self.pair is not None and self.pair.strength > 0
+
     def allowed(self, field: str) -> list[str]:
         """The values that a field may take."""
         if field == "favourite":

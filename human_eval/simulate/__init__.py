@@ -1,0 +1,1 @@
+"""Raters with a known truth, through the real pages."""
