@@ -17,6 +17,7 @@ from cogvideo.clusters import automatic_clusters
 from cogvideo.config import ModelConfig
 from cogvideo.decoding import Decoder, Plan
 from cogvideo.forward import BETWEEN_ORDER, Text
+from cogvideo.graphs import DeviceLoop, Key
 from cogvideo.network import Kind, Network
 from cogvideo.sampling import VIDEO, guided, sample
 from cogvideo.schedule import Slot, Step, sequential, wavefront
@@ -149,16 +150,76 @@ class Ours:
         rows = self.text.ids.shape[0] // self.batch
         return self.decoder.step(tokens_Bq.repeat(rows, 1), step)
 
+    def guided(self, logits_RqV: Tensor) -> Tensor:
+        """What is drawn from, (B, q, V)."""
+        scale = self.stage.plan.guidance_scale
+        return logits_RqV if scale is None else guided(logits_RqV[: self.batch], logits_RqV[self.batch :], scale)
+
     @torch.no_grad()
     def run(self, step: Step) -> list[Tensor]:
         """The step and its draws: ids (B,) of each slot."""
-        logits_RqV = self.logits(step)
-        scale = self.stage.plan.guidance_scale
-        if scale is not None:
-            logits_RqV = guided(logits_RqV[: self.batch], logits_RqV[self.batch :], scale)
+        logits_BqV = self.guided(self.logits(step))
         return [
-            sample(logits_RqV[:, at], VIDEO, self.table, self.uniforms[:, slot.cell]) for at, slot in enumerate(step)
+            sample(logits_BqV[:, at], VIDEO, self.table, self.uniforms[:, slot.cell]) for at, slot in enumerate(step)
         ]
+
+
+class OnDevice:
+    """Our steps as generation runs them on a GPU: CUDA graphs replayed; on a CPU the same steps without graphs."""
+
+    has_own_last_cell = False
+
+    def __init__(self, ours: Ours, schedule: list[Step]) -> None:
+        self.ours = ours
+        self.schedule = schedule
+        config, device = ours.network.config, ours.network.device
+        frames = len(ours.stage.plan.order)
+        # Known ids are fed and kept; what is drawn beside them costs the same.
+        ids_BNF = ours.tokens.roll(-1, 1)[:, None].repeat(1, frames, 1)
+        ids_BNF[:, :, -1] = 0  # the place of what is fed first
+        self.seen = torch.zeros((ours.batch, config.num_image_tokens), device=device)
+        self.loop = DeviceLoop(ours.decoder, ids_BNF, schedule, self)
+        self.keys = [key for key, count in self.loop._runs() for _ in range(count)]
+        self.graphs: dict[Key, torch.cuda.CUDAGraph] = {}
+
+    def at(self, logits_BV: Tensor, place_1: Tensor, *, is_last_cell: bool) -> Tensor:
+        """See `cogvideo.graphs.DeviceChoose`. The last slot's logits stay in `seen`."""
+        self.seen.copy_(logits_BV)
+        frame_len = self.ours.network.config.frame_len
+        uniforms_B2 = self.ours.uniforms.index_select(1, place_1 % frame_len)[:, 0]
+        return sample(logits_BV, VIDEO, self.ours.table, uniforms_B2)
+
+    def made(self, steps: int) -> None:
+        """Nobody watches the progress."""
+
+    @torch.no_grad()
+    def prepare(self, step: Step) -> None:
+        """Put the loop in front of `step`, and capture its graph if it is the first of its kind."""
+        index = self.schedule.index(step)
+        self.key = self.keys[index]
+        self.loop._cursor.fill_(index)
+        if self.ours.network.device.type == "cuda" and self.key not in self.graphs:
+            self.graphs[self.key] = self.loop._captured(self.key, None)
+
+    @torch.no_grad()
+    def run(self, _: Step) -> None:
+        """The step that was prepared."""
+        if self.key in self.graphs:
+            self.graphs[self.key].replay()
+        else:
+            self.loop._advance(self.key)
+
+    def difference(self, steps: Sequence[Step], history: History) -> float:
+        """Largest difference to the steps that the host counts, in standard deviations of the logits."""
+        worst = 0.0
+        for step in steps:
+            self.ours.fill(history)
+            reference = self.ours.guided(self.ours.logits(step))[:, -1]
+            self.ours.fill(history)
+            self.prepare(step)
+            self.run(step)
+            worst = max(worst, ((self.seen - reference).abs().max() / reference.std()).item())
+        return worst
 
 
 class Plain:
@@ -187,10 +248,8 @@ class Plain:
     @torch.no_grad()
     def run(self, step: Step) -> list[Tensor]:
         """The step and its draws."""
-        own, *guider = self.logits(step)
-        scale = self.ours.stage.plan.guidance_scale
-        logits_BV = guided(own, guider[0], scale) if scale is not None else own
-        return [plain_sample(logits_BV, VIDEO, self.ours.table)]
+        logits_BqV = self.ours.guided(torch.cat(self.logits(step))[:, None])
+        return [plain_sample(logits_BqV[:, 0], VIDEO, self.ours.table)]
 
 
 def random_text(network: Network, stage: Stage, batch: int, text_len: int) -> Text:
