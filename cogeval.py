@@ -38,6 +38,9 @@ COMMANDS = {
     "prompts": Lazy("Measure", "eval.commands.benchmarks", "prompts", "Text alignment on a file of prompts."),
     "compare": Lazy("Read", "eval.commands.compare", "compare", "Finished runs side by side, with paired differences."),
     "list": Lazy("Read", "eval.commands.list_", "list_", "Metrics, detectors, data sets, generators, protocols."),
+    "human": Lazy(
+        "People", "human_eval.commands.human", "human", "A study with human raters: design, collect, analyse."
+    ),
     "generate": Lazy("Generate", "cogvideo.commands.generate", "generate", "Videos from prompts, with CogVideo."),
     "convert": Lazy("Generate", "cogvideo.commands.convert", "convert", "Released checkpoints to safetensors."),
     "weights": Lazy("Prepare", "eval.commands.weights", "weights", "List, fetch, add or verify weights."),

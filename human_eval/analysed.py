@@ -1,0 +1,55 @@
+"""`human analyze`: the collected tables through the analysis, with the author's decisions about raters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from human_eval.analysis.analyze import AnalysisResult, AnalysisSettings, analyze_tables
+from human_eval.analysis.findings import Resampling
+from human_eval.analysis.tables import StudyTables, read_tables
+from human_eval.analysis.write import write_analysis
+from human_eval.collected import collect
+from human_eval.export import study_tables
+from human_eval.serving import opened
+from human_eval.study.design import Study
+from human_eval.study.reading import read_study
+
+
+def analyze_study(
+    folder: Path, url: str = "", out: Path | None = None, tables: Path | None = None, *, resamples: int, seed: int
+) -> tuple[AnalysisResult, list[Path]]:
+    """Analyse the database, or the tables of an export, and write the result. Raises UserError without answers.
+
+    Raters that the author has decided to leave out are not in it; those that the rules screen out are shown both ways.
+    """
+    study = read_study(folder)
+    if tables is not None:
+        found = replace(read_tables(tables, scales=scales_of(study)), models=tuple(m.id for m in study.models))
+    else:
+        found = _collected(folder, url)
+    settings = AnalysisSettings(resampling=Resampling(resamples=resamples, seed=seed))
+    result = analyze_tables(found, settings)
+    return result, write_analysis(result, out or folder / "analysis")
+
+
+def scales_of(study: Study) -> dict[str, tuple[float, float]]:
+    return {aspect.id: (float(aspect.scale.low), float(aspect.scale.high)) for aspect in study.aspects}
+
+
+def opinion_lines(result: AnalysisResult) -> list[str]:
+    """Each mean, share or strength with its interval and n, for the terminal."""
+    lines = [f"{result.n_raters} raters, {len(result.excluded)} screened out by the rules"]
+    for aspect in result.analysed.aspects.values():
+        for one in aspect.opinions:
+            low, high = one.interval.low, one.interval.high
+            interval = f"{low:.2f} – {high:.2f}" if low is not None and high is not None else "n too small"
+            lines.append(f"{aspect.aspect:<14} {one.model:<24} {one.mean:.2f}   {interval}   n = {one.n:,}")
+    return lines + [f"! {note}" for note in result.notes]
+
+
+def _collected(folder: Path, url: str) -> StudyTables:
+    with opened(folder, url) as (running, database):
+        raters = database.read(lambda connection: collect(connection, running)).raters
+        left_out = [row["rater"] for row in raters if row["analysis"] == "leave out"]
+        return study_tables(running, database).without(left_out)

@@ -1,0 +1,1 @@
+"""`cogeval human`: the commands of a study, from its design to its result."""
