@@ -12,7 +12,7 @@ import time
 import numpy as np
 from scipy import stats
 
-from human_eval.analysis.means import bootstrap_means, influence, two_way_interval
+from human_eval.analysis.means import bootstrap_means, clustered_interval, influence
 from human_eval.analysis.simulation import Design, Spread, expected_score, simulate_scores
 
 MEANS = (3.7, 3.2)
@@ -55,7 +55,7 @@ def measure(design: Design, spread: Spread, studies: int, resamples: int) -> dic
             found[f"{by} bootstrap"] = [tuple(map(float, ends(one))) for one in pair]
         weights = (np.array([1.0, 0.0]), np.array([1.0, -1.0]))
         found["two-way t"] = [
-            two_way_interval(v, influence(data, w), seen).ends for v, w in zip(values, weights, strict=True)
+            clustered_interval(v, influence(data, w), seen).ends for v, w in zip(values, weights, strict=True)
         ]
         for kind, intervals in found.items():
             row = [float(low <= w <= high) for (low, high), w in zip(intervals, wanted, strict=True)]

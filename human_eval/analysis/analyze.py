@@ -18,6 +18,7 @@ from human_eval.analysis.tables import StudyTables
 
 SCHEMA = 1
 COMMON_SCALE = (1.0, 5.0)
+MOST_EXCLUDED = 0.2
 CONVENTIONS = {
     "interval": "two-way: raters and items are both samples; naive intervals are given to show how far they fall short",
     "ties": "Bradley-Terry counts a tie as half a win for each; ties dropped, and Davidson, stand beside it",
@@ -104,7 +105,7 @@ def analyze_tables(tables: StudyTables, settings: AnalysisSettings | None = None
         bt500={str(name): one for name, one in zip(scores.index, rejections, strict=True)} if rejections else {},
         analysed=analysed,
         everybody=everybody,
-        notes=_notes(analysed, everybody, excluded),
+        notes=_notes(analysed, everybody, excluded, settings, len(tables.raters())),
     )
 
 
@@ -130,7 +131,13 @@ def screened_scores(tables: StudyTables) -> tuple[pd.DataFrame, list[str]]:
     return table, [str(aspect_of[name]) for name in table.columns]
 
 
-def _notes(analysed: Findings, everybody: Findings | None, excluded: Mapping[str, tuple[str, ...]]) -> list[str]:
+def _notes(
+    analysed: Findings,
+    everybody: Findings | None,
+    excluded: Mapping[str, tuple[str, ...]],
+    settings: AnalysisSettings,
+    n_raters: int,
+) -> list[str]:
     """What a reader must know before quoting a number, in words."""
     notes = []
     ratios = [value for one in analysed.aspects.values() for value in one.naive_too_narrow.values()]
@@ -142,6 +149,13 @@ def _notes(analysed: Findings, everybody: Findings | None, excluded: Mapping[str
     if excluded:
         words = ", ".join(f"{name} ({', '.join(flags)})" for name, flags in excluded.items())
         notes.append(f"Left out by the screening rules: {words}. The same results with everybody stand beside these.")
+    for rule in settings.rules.excluding:
+        caught = sum(rule in flags for flags in excluded.values())
+        if caught > MOST_EXCLUDED * n_raters:
+            notes.append(
+                f"The rule {rule!r} alone leaves out {caught:,} of {n_raters:,} raters: its limit may be too strict "
+                "for honest raters of this study, which biases every result; compare with everybody."
+            )
     for question, found in analysed.pairs.items():
         name = f" ({question})" if question else ""
         if found.bradley_terry.status != "ok":

@@ -84,6 +84,7 @@ class RaterModelFindings:
     bias: dict[str, float]
     inconsistency: dict[str, float]
     converged: bool
+    corrected: bool
 
 
 @dataclass(frozen=True)
@@ -168,17 +169,25 @@ def findings(tables: StudyTables, how: Resampling | None = None) -> Findings:
     how = how or Resampling()
     ratings = tables.ratings
     aspects = {
-        aspect: aspect_findings(aspect, rows, scale_of(tables, aspect), tables.models, how)
-        for aspect, rows in ratings.groupby("aspect", sort=False)
+        aspect: aspect_findings(
+            aspect, ratings[ratings["aspect"] == aspect], scale_of(tables, aspect), tables.models, how
+        )
+        for aspect in aspects_of(tables)
     }
     return Findings(
         raters=len(tables.raters()),
-        aspects={str(name): one for name, one in aspects.items()},
+        aspects=aspects,
         favourites={q: _favourites(q, rows, tables.models, how) for q, rows in _questions(tables.favourites)},
         pairs={q: _pairs(q, rows, tables.models, how) for q, rows in _questions(tables.pairs)},
         rankings={q: _rankings(q, rows, tables.models, how) for q, rows in _questions(tables.rankings)},
         metrics=_metrics(tables, how),
     )
+
+
+def aspects_of(tables: StudyTables) -> list[str]:
+    """Aspects that were rated: in the order of the study's scales, then by name."""
+    rated = set(tables.ratings["aspect"])
+    return [one for one in tables.scales if one in rated] + sorted(rated - set(tables.scales))
 
 
 def scale_of(tables: StudyTables, aspect: object) -> tuple[float, float]:
@@ -252,6 +261,7 @@ def _rater_model(rows: pd.DataFrame, models: list[str]) -> RaterModelFindings:
         bias=dict(zip(raters, found.bias.tolist(), strict=True)),
         inconsistency=dict(zip(raters, found.inconsistency.tolist(), strict=True)),
         converged=found.converged,
+        corrected=found.corrected,
     )
 
 
@@ -298,7 +308,8 @@ def _rankings(question: str, rows: pd.DataFrame, models: tuple[str, ...], how: R
 
 def _metrics(tables: StudyTables, how: Resampling) -> dict[str, MetricFindings]:
     out = {}
-    for aspect, rows in tables.ratings.groupby("aspect", sort=False) if len(tables.metrics) else ():
+    for aspect in aspects_of(tables) if len(tables.metrics) else ():
+        rows = tables.ratings[tables.ratings["aspect"] == aspect]
         human = rows.assign(human=rows["score"]).groupby(["model", "item"])[["human"]].mean().reset_index()
         found, wide, sides = [], human, {}
         for metric, values in tables.metrics.groupby("metric", sort=True):
@@ -330,7 +341,7 @@ def _joined(human: pd.DataFrame, values: pd.DataFrame) -> tuple[pd.DataFrame, bo
 def _questions(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     if "question" not in table.columns:
         return [("", table)] if len(table) else []
-    return [(str(name), rows.reset_index(drop=True)) for name, rows in table.groupby("question", sort=False)]
+    return [(str(name), rows.reset_index(drop=True)) for name, rows in table.groupby("question", sort=True)]
 
 
 def _known(value: float) -> float | None:

@@ -6,6 +6,7 @@ Babington Smith 1939.
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 from typing import Literal
 
@@ -80,12 +81,18 @@ def cohen_kappa(first: ArrayLike, second: ArrayLike, weighting: Weighting = "non
 def mean_pairwise_spearman(ratings_RU: ArrayLike) -> float:
     """Mean rank correlation over all pairs of raters, each on the units that both rated; NaN if no pair varies."""
     table = np.asarray(ratings_RU, dtype=float)
+    holes = not np.isfinite(table).all()
+    ranks = table if holes else stats.rankdata(table, axis=1)
     found = []
     for a, b in combinations(range(len(table)), 2):
-        both = np.isfinite(table[a]) & np.isfinite(table[b])
-        x, y = table[a][both], table[b][both]
-        if len(x) > 1 and np.ptp(x) > 0 and np.ptp(y) > 0:
-            found.append(float(stats.spearmanr(x, y).statistic))
+        x, y = ranks[a], ranks[b]
+        if holes:
+            both = np.isfinite(x) & np.isfinite(y)
+            x, y = stats.rankdata(x[both]), stats.rankdata(y[both])
+        x, y = x - x.mean() if len(x) else x, y - y.mean() if len(y) else y
+        bottom = float(x @ x) * float(y @ y)
+        if bottom > 0:
+            found.append(float(x @ y) / math.sqrt(bottom))
     return float(np.mean(found)) if found else float("nan")
 
 

@@ -33,6 +33,7 @@ BOOTSTRAP: dict[By, str] = {
     "both": "two-way percentile bootstrap of raters and items",
 }
 TWO_WAY = "two-way t: variance of raters and items, Satterthwaite degrees of freedom"
+BY_RATER = "t with raters as clusters, because all answers are about one item"
 MOST_CATEGORIES = 11
 
 
@@ -133,14 +134,22 @@ def two_way_variance(influence_RI: Floats, present_RI: Floats) -> TwoWay:
     return TwoWay(variance, variance**2 / spread if spread > 0 else math.inf, rater_part, item_part, shared)
 
 
-def two_way_interval(value: float, influence_RI: Floats, present_RI: Floats, level: float = LEVEL) -> Interval:
-    """The interval that is shown by default: covers at its level also with few items, where percentiles do not."""
-    try:
+def clustered_interval(value: float, influence_RI: Floats, present_RI: Floats, level: float = LEVEL) -> Interval:
+    """The interval that is shown by default: covers at its level also with few items, where percentiles do not.
+
+    Two-way where there are two items or more; by rater where all answers are about one.
+    """
+    raters, items = influence_RI.shape
+    if raters < 2:
+        return unavailable(TWO_WAY if items > 1 else BY_RATER, "it needs at least two raters", level)
+    if items > 1:
         found = two_way_variance(influence_RI, present_RI)
-    except ValueError as error:
-        return unavailable(TWO_WAY, str(error), level)
-    half = float(stats.t.ppf((1 + level) / 2, found.freedom)) * found.se
-    return Interval(value - half, value + half, TWO_WAY, level, found.se)
+        se, freedom, method = found.se, found.freedom, TWO_WAY
+    else:
+        by_rater = influence_RI.sum(1)
+        se, freedom, method = math.sqrt(raters / (raters - 1) * float(by_rater @ by_rater)), raters - 1.0, BY_RATER
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * se
+    return Interval(value - half, value + half, method, level, se)
 
 
 def naive_interval(values: Floats, level: float = LEVEL) -> Interval:
@@ -223,7 +232,7 @@ def mean_opinions(
         unit = np.eye(len(models))[index]
         seen = data.counts[index]
         kept = np.ix_(seen.sum(1) > 0, seen.sum(0) > 0)
-        interval = two_way_interval(float(means_M[index]), influence(data, unit)[kept], seen[kept], level)
+        interval = clustered_interval(float(means_M[index]), influence(data, unit)[kept], seen[kept], level)
         naive = naive_interval(scores, level)
         effect = (interval.se / naive.se) ** 2 if interval.se is not None and naive.se else None
         opinions.append(
@@ -259,7 +268,7 @@ def mean_opinions(
                     difference=value,
                     n_first=int(data.counts[a].sum()),
                     n_second=int(data.counts[b].sum()),
-                    interval=two_way_interval(value, influence(data, weights)[kept], seen[kept], level),
+                    interval=clustered_interval(value, influence(data, weights)[kept], seen[kept], level),
                     by_rater=drawn(draws["raters"][:, a] - draws["raters"][:, b], "raters"),
                     two_way_bootstrap=drawn(draws["both"][:, a] - draws["both"][:, b], "both"),
                 )

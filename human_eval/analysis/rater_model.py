@@ -16,11 +16,15 @@ from human_eval.analysis.resampling import Floats
 ROUNDS = 2000
 STOP = 1e-9
 LEAST_INCONSISTENCY = 1e-3
+COLLAPSED = 1e-2
 
 
 @dataclass(frozen=True)
 class RaterModel:
-    """Quality and its standard error by unit; bias (mean zero over raters) and inconsistency by rater."""
+    """Quality and its standard error by unit; bias (mean zero over raters) and inconsistency by rater.
+
+    `corrected`: plain likelihood ran off to one rater, and inconsistencies are those freed of the fit.
+    """
 
     quality: Floats
     quality_se: Floats
@@ -28,42 +32,54 @@ class RaterModel:
     inconsistency: Floats
     rounds: int
     converged: bool
+    corrected: bool = False
 
 
 def p910(scores_RU: ArrayLike) -> RaterModel:
     """Maximum likelihood of the model by turns: qualities, biases, inconsistencies, until nothing moves.
 
-    A rater without noise would take all weight; inconsistency is held above 0.001 score units. Units or raters
-    without a score are NaN.
+    The likelihood has no limit where one rater is taken as free of noise and all qualities as that rater's scores. If
+    the turns run there, they start again with inconsistencies freed of the fit: each rater's squares are divided by
+    one minus the rater's share of the weight. Units or raters without a score are NaN.
     """
+    plain = _by_turns(scores_RU, correct=False)
+    return _by_turns(scores_RU, correct=True) if (plain.inconsistency <= COLLAPSED).any() else plain
+
+
+def _by_turns(scores_RU: ArrayLike, correct: bool) -> RaterModel:
     x_RU = np.asarray(scores_RU, dtype=float)
     seen = np.isfinite(x_RU)
     filled = np.where(seen, x_RU, 0.0)
-    per_rater = seen.sum(1)
+    per_rater = np.maximum(seen.sum(1), 1)
     quality, bias = _start(filled, seen)
-    inconsistency = np.ones(len(x_RU))
+    inconsistency = np.full(len(x_RU), np.nan)
+    free = seen.astype(float)
     rounds, moved = 0, np.inf
     while rounds < ROUNDS and moved > STOP:
         rest = np.where(seen, filled - quality - bias[:, None], 0.0)
-        spread = np.sqrt((rest**2).sum(1) / np.maximum(per_rater, 1))
+        spread = np.sqrt((rest**2).sum(1) / np.maximum(free.sum(1), 1e-9))
         inconsistency = np.maximum(spread, LEAST_INCONSISTENCY)
         weight = seen / inconsistency[:, None] ** 2
-        new = ((filled - bias[:, None]) * weight).sum(0) / np.maximum(weight.sum(0), 1e-300)
-        new_bias = np.where(seen, filled - new, 0.0).sum(1) / np.maximum(per_rater, 1)
-        shift = new_bias[per_rater > 0].mean()
+        share = weight / np.maximum(weight.sum(0), 1e-300)
+        free = seen - share if correct else free
+        new = ((filled - bias[:, None]) * share).sum(0)
+        new_bias = np.where(seen, filled - new, 0.0).sum(1) / per_rater
+        shift = new_bias[seen.any(1)].mean() if seen.any() else 0.0
         new, new_bias = new + shift, new_bias - shift
-        moved = float(max(np.abs(new - quality).max(), np.abs(new_bias - bias).max()))
+        moved = float(max(np.abs(new - quality).max(initial=0), np.abs(new_bias - bias).max(initial=0)))
         quality, bias = new, new_bias
         rounds += 1
     information = (seen / inconsistency[:, None] ** 2).sum(0)
     se = np.divide(1.0, np.sqrt(information), out=np.full(len(quality), np.nan), where=information > 0)
+    rated, rates = seen.any(0), seen.any(1)
     return RaterModel(
-        np.where(seen.any(0), quality, np.nan),
+        np.where(rated, quality, np.nan),
         se,
-        np.where(per_rater > 0, bias, np.nan),
-        np.where(per_rater > 0, inconsistency, np.nan),
+        np.where(rates, bias, np.nan),
+        np.where(rates, inconsistency, np.nan),
         rounds,
         moved <= STOP,
+        correct,
     )
 
 

@@ -88,9 +88,9 @@ def screen(
 ) -> Screening:
     """Apply the rules. `scores_RU` has a row a rater and a column a unit (video and aspect), NaN where not rated.
 
-    `aspects` names each column's aspect: variance is then that within aspects, and each aspect is taken from its
-    mean before raters are correlated, so that a rater who answers by aspect alone is seen. `raters` adds those without
-    a score. `checks` has rater, passed; `timing` has rater, response_seconds, video_seconds.
+    `aspects` names each column's aspect: variance is then that within aspects, and raters are correlated without their
+    means of the aspects, so that one who answers by aspect alone is seen. `raters` adds those without a score.
+    `checks` has rater, passed; `timing` has rater, response_seconds, video_seconds.
     """
     rules = rules or ScreeningRules()
     names = sorted(
@@ -178,17 +178,18 @@ def _within(scores_U: Floats, labels: np.ndarray) -> float | None:
 
 
 def _centred(table_RU: Floats, labels: np.ndarray) -> Floats:
-    """The table with the mean of each aspect, over all raters, taken off."""
+    """Where there are several aspects: each rater's scores without the rater's mean of the aspect."""
     out = table_RU.copy()
     for label in np.unique(labels) if len(np.unique(labels)) > 1 else ():
         scores = out[:, labels == label]
-        seen = scores[np.isfinite(scores)]
-        out[:, labels == label] = scores - (seen.mean() if len(seen) else 0.0)
+        seen = np.isfinite(scores)
+        mean = np.where(seen, scores, 0.0).sum(1) / np.maximum(seen.sum(1), 1)
+        out[:, labels == label] = scores - mean[:, None]
     return out
 
 
 def _pearson(x: Floats, y: Floats) -> float:
-    if len(x) < FEWEST_UNITS or np.ptp(x) == 0 or np.ptp(y) == 0:
+    if len(x) < FEWEST_UNITS or np.ptp(x) < 1e-12 or np.ptp(y) < 1e-12:
         return float("nan")
     return float(np.corrcoef(x, y)[0, 1])
 

@@ -12,13 +12,12 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 from scipy.sparse import csgraph, csr_array
 
 from eval.intervals import LEVEL
 from human_eval.analysis.choice_model import bread, components, fit, scores, separation
 from human_eval.analysis.contests import Votes
-from human_eval.analysis.means import BOOTSTRAP, TWO_WAY, By, two_way_variance
+from human_eval.analysis.means import BOOTSTRAP, By, clustered_interval
 from human_eval.analysis.resampling import (
     RESAMPLES,
     Floats,
@@ -32,7 +31,6 @@ Status = Literal["ok", "no votes", "no ranking", "no finite estimate"]
 ELO_SCALE = 400 / math.log(10)
 ELO_CENTRE = 1000.0
 CHUNK_CELLS = 2_000_000
-BY_RATER = "t with raters as clusters (sandwich)"
 
 
 @dataclass(frozen=True)
@@ -231,21 +229,11 @@ def _strengths(
 
 
 def _clustered(value: float, pull_L: Floats, votes: Votes, level: float) -> Interval:
-    """Student's t with the two-way variance of the cells' pull, or by rater where there is one item."""
-    raters, items = len(votes.raters), len(votes.items)
-    if raters < 2:
-        return unavailable(BY_RATER, "it needs at least two raters", level)
-    if items > 1:
-        pull_RI, seen_RI = np.zeros((raters, items)), np.zeros((raters, items))
-        pull_RI[votes.rater, votes.item] = pull_L
-        seen_RI[votes.rater, votes.item] = 1
-        found = two_way_variance(pull_RI, seen_RI)
-        se, freedom, method = found.se, found.freedom, TWO_WAY
-    else:
-        by_rater = np.bincount(votes.rater, weights=pull_L, minlength=raters)
-        se, freedom, method = math.sqrt(raters / (raters - 1) * float(by_rater @ by_rater)), raters - 1, BY_RATER
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * se
-    return Interval(value - half, value + half, method, level, se)
+    """The same interval as that of a mean, from what each cell adds to the strength."""
+    pull_RI, seen_RI = np.zeros((2, len(votes.raters), len(votes.items)))
+    pull_RI[votes.rater, votes.item] = pull_L
+    seen_RI[votes.rater, votes.item] = 1
+    return clustered_interval(value, pull_RI, seen_RI, level)
 
 
 def _drawn(values_B: Floats, by: By, votes: Votes, seed: int, level: float) -> Interval:

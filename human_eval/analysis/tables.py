@@ -122,7 +122,7 @@ class StudyTables:
     models: tuple[str, ...] = ()
 
     def checked(self) -> StudyTables:
-        """The same tables with every column checked and in its type, and the models listed. Raises UserError."""
+        """The same tables, each column checked and in its type, rows sorted, models listed. Raises UserError."""
         tables = {name: check_table(name, getattr(self, name)) for name in SCHEMAS}
         for aspect, (low, high) in self.scales.items():
             scores = tables["ratings"].loc[tables["ratings"]["aspect"] == aspect, "score"]
@@ -136,6 +136,10 @@ class StudyTables:
         strangers = [model for model in seen if self.models and model not in self.models]
         if strangers:
             raise UserError(f"the answers name model {strangers[0]!r}, but the study has {', '.join(self.models)}")
+        # Sums depend on their order in the last digit. Pairs keep theirs: Elo shows what it would change.
+        for name in tables.keys() - {"pairs"}:
+            columns = [column.name for column in SCHEMAS[name] if column.name in tables[name].columns]
+            tables[name] = tables[name].sort_values(columns, kind="stable", ignore_index=True)
         return replace(self, models=self.models or tuple(seen), **cast(dict[str, Any], tables))
 
     def raters(self) -> list[str]:

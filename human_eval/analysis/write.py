@@ -88,8 +88,9 @@ def _cell(value: Any) -> Any:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
-        return "'" + value
+    if isinstance(value, str):
+        # A bare carriage return would end the row for some readers.
+        return ("'" if value.startswith(FORMULA_STARTS) else "") + value.replace("\r", " ")
     return value
 
 
