@@ -12,7 +12,7 @@ from cogvideo.checkpoint.images import image_tokenizer_at
 from cogvideo.checkpoint.loading import network_of
 from cogvideo.checkpoint.memory import available_memory, network_bytes, require_memory
 from cogvideo.checkpoint.opening import Checkpoint, open_checkpoint
-from cogvideo.checkpoint.parts import PipelineParts, find_parts
+from cogvideo.checkpoint.parts import IN_CATALOGUE, PipelineParts, find_parts
 from cogvideo.clusters import ClusterTable, automatic_clusters, read_clusters
 from cogvideo.config import SIZES, ModelConfig, get_size
 from cogvideo.errors import MissingPrerequisite, UserError
@@ -20,6 +20,7 @@ from cogvideo.network import Kind, Network, initialise_
 from cogvideo.prompting import CHINESE, ENGLISH, Prompts
 from cogvideo.tokenizer import load_tokenizer
 from cogvideo.vqvae import IMAGE_TOKENIZERS, ImageTokenizer, ImageTokenizerConfig
+from cogvideo.weights import WeightStore, load_catalogue
 
 # The release has 500 clusters of 20,000 tokens; where no table came with the weights, the same share of tokens.
 TOKENS_OF_A_CLUSTER = 40
@@ -100,7 +101,10 @@ def random_networks(
     iterative: bool,
     text_model: Path | None,
 ) -> Networks:
-    """Networks of any size with random weights, on the CPU. Raises as `CogVideo.random`."""
+    """Networks of any size with random weights, on the CPU. Raises as `CogVideo.random`.
+
+    Without `text_model`, sizes other than `tiny` take the one that was fetched.
+    """
     config = get_size(size) if isinstance(size, str) else size
     name = f"random-{config.name or 'weights'}"
     # Each role has its own number, so that its weights do not depend on which others are there.
@@ -108,6 +112,8 @@ def random_networks(
     numbers |= {"stage2": ("video", 1)} if stage2 else {}
     numbers |= {"superres": ("superres", 2)} if superres else {}
     numbers |= {"iterative": ("iterative", 3)} if iterative else {}
+    if text_model is None and config.text_pieces != SIZES["tiny"].text_pieces:
+        text_model = WeightStore(load_catalogue()).get(IN_CATALOGUE["text_model"]).path
     prompts = Prompts(load_tokenizer(config, text_model), config, CHINESE if text_model else ENGLISH)
     need = sum(network_bytes(config, kind, dtype) for kind, _ in numbers.values())
     # One at a time is made in float32.

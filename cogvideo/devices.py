@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from cogvideo.errors import MissingPrerequisite, UserError
@@ -10,13 +12,13 @@ TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is the first GPU, else the CPU. Raises MissingPrerequisite for a device that is not here."""
+    """`auto` is the first GPU, else the CPU. Raises UserError for a kind that is not known (draws need float64, which
+    not every kind has), MissingPrerequisite for a GPU that is not here."""
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:N") from None
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
+        raise UserError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:N")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         here = f"{torch.cuda.device_count()} GPUs found"
         raise MissingPrerequisite(f"device {name} is not here ({here}); use --device cpu, or a machine with one")

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cogvideo.commands.progress import duration, phase_bars
+from cogvideo.commands.reading import read_given, read_prompts
 from cogvideo.errors import Finished, UserError
 
 if TYPE_CHECKING:
     import torch
 
-    from cogvideo.pipeline import Clip, CogVideo, Progress, Video
+    from cogvideo.pipeline import CogVideo, Video
     from cogvideo.recipe import Recipe
     from cogvideo.settings import GenerationSettings
 
+    Pair = tuple[Recipe, Path]
+
 SUFFIX = {"mp4": ".mp4", "gif": ".gif", "frames": ""}
 CODEC = {"mp4": "h264", "gif": "gif", "frames": "png"}
-# What each phase counts, where it is not tokens.
-UNITS = {"decoding": "videos", "super-resolution": "frames", "refinement": "frames"}
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+# Weights of a seed and a role come from 8 * seed + role, which has to fit into 64 bits.
+LARGEST_WEIGHTS_SEED = 2**32 - 1
 
 
 @click.command()
@@ -35,8 +38,18 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 )
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Folder of the networks, converted or as released.")
 @click.option("--size", metavar="NAME", help="A size with random weights instead: tiny, small, medium, release.")
-@click.option("--weights-seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of random weights.")
-@click.option("--text-model", type=click.Path(path_type=Path), help="ice_text.model, for --size other than tiny.")
+@click.option(
+    "--weights-seed",
+    type=click.IntRange(0, LARGEST_WEIGHTS_SEED),
+    default=0,
+    show_default=True,
+    help="Seed of random weights.",
+)
+@click.option(
+    "--text-model",
+    type=click.Path(path_type=Path),
+    help="ice_text.model, for --size other than tiny. Default: as fetched.",
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("videos"), show_default=True, help="Folder for the videos."
 )
@@ -95,65 +108,56 @@ def generate(**flags: Any) -> Finished:
 
     Each video gets a JSON file of the same name with everything that is needed to make it again. The same prompt, seed
     and weights give the same video, whatever is made beside it. A run that was cut short goes on where it was.
+
+    \b
+      cogeval generate "a red circle moving left" --size tiny
+      cogeval generate "跳舞的猫" --checkpoint weights/cogvideo
     """
-    prompts = _prompts(flags["prompt"], flags["file"])
+    prompts = read_prompts(flags["prompt"], flags["file"])
     from cogvideo.devices import choose_device, choose_dtype, type_name
     from cogvideo.settings import Timeline
 
-    Timeline(flags["frames"], flags["fps"])
-    device = choose_device(flags["device"])
+    timeline = Timeline(flags["frames"], flags["fps"])
     settings = _settings(flags)
-    clip, given = _given(flags)
-    out = _folder(flags["out"])
-    model = _model(flags, device, choose_dtype(flags["dtype"], device))
-    recipes = _recipes(prompts, flags, model, settings, given, str(device), type_name(model.networks.stage1.dtype))
-    targets = [out / f"{recipe.stem()}{SUFFIX[flags['form']]}" for recipe in recipes]
-    todo = _todo(recipes, targets, flags["on_existing"])
+    device = choose_device(flags["device"])
+    _check_flags(flags)
+    clip, given = read_given(flags["given"], flags["given_frames"], flags["frames"], flags["fps"])
+    _check_folder(flags["out"])
+    model = _model(flags, device, choose_dtype(flags["dtype"], device), has_stage2=timeline.rounds > 0)
+    asked = {"frames": flags["frames"], "fps": flags["fps"], "settings": settings}
+    asked |= {"superres": flags["super_resolution"], "iterative": flags["refine"]}
+    model.check(prompts, **asked)
+    dtype = type_name(model.networks.stage1.dtype)
+    size = flags["batch_size"] or (16 if device.type == "cuda" else 4)
+    recipes = _recipes(prompts, flags, model, settings, given, device.type, dtype, size)
+    targets = [flags["out"] / f"{recipe.stem()}{SUFFIX[flags['form']]}" for recipe in recipes]
+    pairs = list(zip(recipes, targets, strict=True))
+    todo = _todo(pairs, flags["on_existing"])
+    _make_folder(flags["out"])
     seconds: dict[str, float] = {}
-    with _bars(quiet=flags["quiet"]) as (say, progress):
+    made, start = 0, time.perf_counter()
+    with phase_bars(is_quiet=flags["quiet"]) as (say, progress):
         say(_headline(model, flags, device, len(recipes), len(todo)))
-        size = flags["batch_size"] or (16 if device.type == "cuda" else 4)
-        for batch in _batches(todo, size):
+        for batch in _batches(pairs, todo, size, is_whole=dtype != "float32"):
             videos = model.generate(
                 [recipe.prompt for recipe, _ in batch],
-                frames=flags["frames"],
-                fps=flags["fps"],
                 seeds=[recipe.sample_seed for recipe, _ in batch],
                 given=[clip] * len(batch) if clip is not None else None,
-                superres=flags["super_resolution"],
-                iterative=flags["refine"],
-                settings=settings,
                 progress=progress,
+                **asked,
             )
             for (recipe, target), video in zip(batch, videos, strict=True):
-                _write(target, video, recipe, CODEC[flags["form"]], len(batch), model.seconds)
+                if target in todo:
+                    _write(target, video, recipe, CODEC[flags["form"]], len(batch), model.seconds)
+                    made += 1
             for phase, took in model.seconds.items():
                 seconds[phase] = seconds.get(phase, 0.0) + took
-    return _answer(recipes, targets, len(todo), seconds, as_json=flags["as_json"])
+            say(_footline(made, len(todo), time.perf_counter() - start))
+    return _answer(pairs, made, seconds, as_json=flags["as_json"])
 
 
-def _prompts(prompt: str | None, file: Path | None) -> list[str]:
-    """The prompts, each once, in order. Raises UserError for none, or for both sources."""
-    if (prompt is None) == (file is None):
-        raise UserError("expected a PROMPT, or --file with one a line; see `cogeval generate --help`")
-    if file is None:
-        lines = [prompt or ""]
-    else:
-        try:
-            text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise UserError(f"cannot read {file}: {reason}; expected a text file with a prompt on each line") from None
-        lines = [line for line in text.splitlines() if line.strip()]
-    prompts = list(dict.fromkeys(line.strip() for line in lines))
-    if not prompts or not all(prompts):
-        where = f"{file} has no prompt" if file else "the prompt is empty"
-        raise UserError(f"{where}: expected a text that says what the video shows")
-    return prompts
-
-
-def _model(flags: dict[str, Any], device: torch.device, dtype: torch.dtype | None) -> CogVideo:
-    """The networks that the flags name. Raises UserError for both or neither of checkpoint and size."""
+def _check_flags(flags: dict[str, Any]) -> None:
+    """Raise UserError for flags that contradict each other."""
     checkpoint, size = flags["checkpoint"], flags["size"]
     if checkpoint is not None and size is not None:
         raise UserError("--checkpoint has sizes of its own: leave --size out, or the checkpoint")
@@ -162,14 +166,41 @@ def _model(flags: dict[str, Any], device: torch.device, dtype: torch.dtype | Non
             "no trained weights come with cogeval yet: give --checkpoint DIR (see `cogeval convert --help`),"
             " or --size tiny for a trial with random weights"
         )
+    if checkpoint is not None and flags["text_model"] is not None:
+        raise UserError("--text-model goes with --size: a checkpoint has the text model that it was trained with")
+    if flags["refine"] and not flags["super_resolution"]:
+        raise UserError("--refine refines what super-resolution makes: leave --no-super-resolution out, or --refine")
+
+
+def _check_folder(out: Path) -> None:
+    """Raise UserError if no folder can be made there; nothing is made yet."""
+    there = out.absolute()
+    while not (there.exists() or there.is_symlink()) and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise UserError(f"cannot write to {out}: {there} is no folder; choose another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to {out}: no permission for {there}; choose another --out")
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from None
+
+
+def _model(flags: dict[str, Any], device: torch.device, dtype: torch.dtype | None, *, has_stage2: bool) -> CogVideo:
+    """The networks that the flags name; stage 2 only if it has frames to make."""
     from cogvideo.pipeline import CogVideo
 
-    wanted = {"superres": flags["super_resolution"], "iterative": flags["refine"]}
-    if checkpoint is not None:
-        return CogVideo.load(checkpoint, device=device, dtype=dtype, **wanted)
+    wanted: dict[str, Any] = {"superres": flags["super_resolution"], "iterative": flags["refine"]}
+    wanted |= {"stage2": has_stage2, "device": device}
+    if flags["checkpoint"] is not None:
+        return CogVideo.load(flags["checkpoint"], dtype=dtype, **wanted)
     if dtype is not None:
         wanted["dtype"] = dtype
-    return CogVideo.random(size, seed=flags["weights_seed"], text_model=flags["text_model"], device=device, **wanted)
+    return CogVideo.random(flags["size"], seed=flags["weights_seed"], text_model=flags["text_model"], **wanted)
 
 
 def _settings(flags: dict[str, Any]) -> GenerationSettings:
@@ -188,42 +219,6 @@ def _settings(flags: dict[str, Any]) -> GenerationSettings:
     )
 
 
-def _given(flags: dict[str, Any]) -> tuple[Clip | None, dict[str, Any] | None]:
-    """The frames that every video starts with, and how the recipe names them."""
-    path, count = flags["given"], flags["given_frames"]
-    if path is None:
-        return None, None
-    if count >= flags["frames"]:
-        raise UserError(f"{count} given frames leave nothing to make of {flags['frames']}; give fewer, or ask for more")
-    from cogvideo.recipe import content_sha256
-
-    if path.suffix.lower() in PICTURES:
-        import numpy as np
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            with Image.open(path) as picture:
-                clip = np.asarray(picture.convert("RGB"))[None]
-        except (OSError, UnidentifiedImageError) as error:
-            reason = getattr(error, "strerror", None) or "it is no picture"
-            raise UserError(f"cannot read {path}: {reason}; expected a picture or a video") from None
-        if count != 1:
-            raise UserError(f"{path} is one picture: leave --given-frames at 1, or give a video")
-    else:
-        from cogvideo.video import read_clip
-
-        clip = read_clip(path, start=0, frames=count, fps=flags["fps"])
-    return clip, {"file": path.name, "sha256": content_sha256(path), "frames": count}
-
-
-def _folder(out: Path) -> Path:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {out}: {error.strerror}; choose another --out") from None
-    return out
-
-
 def _recipes(
     prompts: Sequence[str],
     flags: dict[str, Any],
@@ -232,6 +227,7 @@ def _recipes(
     given: dict[str, Any] | None,
     device: str,
     dtype: str,
+    batch_size: int,
 ) -> list[Recipe]:
     from dataclasses import asdict
 
@@ -241,6 +237,9 @@ def _recipes(
     # What changes the pixels; how many sequences are in work at once and in which order does not.
     chosen = {k: v for k, v in asdict(settings).items() if k not in ("is_parallel", "max_rows", "superres_frames")}
     chosen |= {"super_resolution": flags["super_resolution"], "refine": flags["refine"], "format": flags["form"]}
+    if dtype != "float32":
+        # Few digits: rounding, and with it a draw now and then, depends on what is computed in one batch.
+        chosen["batch_size"] = batch_size
     facts = {"name": model.networks.name, "is_random": model.networks.is_random, **model.networks.facts}
     facts["sizes"] = model.config.layout()
     return [
@@ -254,7 +253,7 @@ def _recipes(
             model=facts,
             settings=chosen,
             given=given,
-            device=device.split(":")[0],
+            device=device,
             dtype=dtype,
         )
         for prompt in prompts
@@ -262,22 +261,25 @@ def _recipes(
     ]
 
 
-def _todo(recipes: Sequence[Recipe], targets: Sequence[Path], on_existing: str) -> list[tuple[Recipe, Path]]:
+def _todo(pairs: Sequence[Pair], on_existing: str) -> set[Path]:
+    """The videos that have to be made. Raises UserError for those that are there, if that is not wanted."""
     from cogvideo.recipe import is_finished
 
-    pairs = list(zip(recipes, targets, strict=True))
     done = [target for recipe, target in pairs if is_finished(target, recipe)]
     if done and on_existing == "error":
         raise UserError(
             f"{len(done)} of {len(pairs)} videos are there already, e.g. {done[0]}; use --on-existing skip or redo"
         )
-    return pairs if on_existing == "redo" else [pair for pair in pairs if pair[1] not in done]
+    return {target for _, target in pairs} - (set() if on_existing == "redo" else set(done))
 
 
-def _batches(pairs: Sequence[tuple[Recipe, Path]], size: int) -> Iterator[list[tuple[Recipe, Path]]]:
-    waiting = iter(pairs)
-    while batch := list(islice(waiting, size)):
-        yield batch
+def _batches(pairs: Sequence[Pair], todo: set[Path], size: int, *, is_whole: bool) -> Iterator[list[Pair]]:
+    """What is made together: `size` videos, in order. `is_whole` keeps the batches that a run from the start has."""
+    waiting = pairs if is_whole else [pair for pair in pairs if pair[1] in todo]
+    for start in range(0, len(waiting), size):
+        batch = list(waiting[start : start + size])
+        if any(target in todo for _, target in batch):
+            yield batch
 
 
 def _write(target: Path, video: Video, recipe: Recipe, codec: str, batch: int, seconds: dict[str, float]) -> None:
@@ -314,53 +316,22 @@ def _headline(model: CogVideo, flags: dict[str, Any], device: torch.device, aske
     )
 
 
-def _answer(
-    recipes: Sequence[Recipe], targets: Sequence[Path], made: int, seconds: dict[str, float], *, as_json: bool
-) -> Finished:
+def _footline(made: int, todo: int, took: float) -> str:
+    line = f"{made} of {todo} video{'s'[: todo != 1]} made in {duration(took)}"
+    return f"{line}, about {duration(took / made * (todo - made))} left" if 0 < made < todo else line
+
+
+def _answer(pairs: Sequence[Pair], made: int, seconds: dict[str, float], *, as_json: bool) -> Finished:
     from cogvideo.recipe import sidecar_of
 
     if as_json:
         rows = [
             {"prompt": recipe.prompt, "sample": recipe.sample, "video": str(target), "recipe": str(sidecar_of(target))}
-            for recipe, target in zip(recipes, targets, strict=True)
+            for recipe, target in pairs
         ]
         took = {phase: round(value, 3) for phase, value in seconds.items()}
         click.echo(json.dumps({"videos": rows, "made": made, "seconds": took}, ensure_ascii=False, indent=1))
         return Finished(json=True)
-    for target in targets:
+    for _, target in pairs:
         click.echo(str(target))
     return Finished()
-
-
-@contextmanager
-def _bars(*, quiet: bool) -> Iterator[tuple[Any, Progress | None]]:
-    """A line for what is done and a bar for each phase, on stderr: units, units a second, time left."""
-    if quiet:
-        yield (lambda _line: None), None
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    columns = (
-        bars.TextColumn("{task.description:>16}", markup=False),
-        bars.BarColumn(28),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn("{task.fields[unit]}", markup=False),
-        bars.TextColumn("{task.fields[rate]}", markup=False),
-        bars.TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-    )
-    with bars.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
-        tasks: dict[str, bars.TaskID] = {}
-
-        def progress(phase: str, done: int, total: int) -> None:
-            if phase not in tasks or shown.tasks[tasks[phase]].completed > done:
-                unit = UNITS.get(phase, "tokens")
-                if phase in tasks:
-                    shown.reset(tasks[phase], total=total, completed=done)
-                else:
-                    tasks[phase] = shown.add_task(phase, total=total, unit=unit, rate="")
-            speed = shown.tasks[tasks[phase]].speed
-            shown.update(tasks[phase], completed=done, total=total, rate=f"{speed:,.0f}/s" if speed else "")
-
-        yield lambda line: console.print(line, soft_wrap=True), progress
