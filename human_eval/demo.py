@@ -44,6 +44,10 @@ def build_demo(folder: Path, say: Callable[[str], None] = lambda line: None, ite
         quota={"raters": 24},
         media={"quality": 23},
         sample=True,
+        consent={
+            "who": {"en": "Nobody: this is a demonstration", "zh": "无：这是演示"},
+            "pay": {"en": "None", "zh": "无"},
+        },
         say=say,
     )
     shutil.rmtree(sources)

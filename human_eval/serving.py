@@ -18,6 +18,7 @@ from human_eval.store.clock import Clock
 from human_eval.store.database import Database, database_url
 from human_eval.store.forgetting import expire
 from human_eval.store.opening import open_collection
+from human_eval.study.design import blanks
 
 # Slow senders may not hold a connection for ever; nor may very many be held at once.
 KEEP_ALIVE_S = 20
@@ -54,6 +55,8 @@ def serve_study(
         if not is_preview:
             click.echo(f"admin   {where}/admin  token {token}")
         click.echo("stop    Ctrl-C: answers are saved one by one, nothing is lost", err=True)
+        if unfilled := blanks(running.study):
+            click.echo(f"! study.yaml: fill in the words in <brackets> of {', '.join(unfilled)}", err=True)
         app = create_app(running, database, admin_token=token, is_preview=is_preview)
         config = uvicorn.Config(
             app,

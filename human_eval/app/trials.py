@@ -255,7 +255,7 @@ def _render(
         problem=problem,
         missing=missing,
         instruction=instruction_words(study, shown.expected, here.language) if shown.kind == "instructed" else "",
-        highest=min(highest, 10),
+        highest=highest if highest < 10 else "10 (0)",
     )
 
 

@@ -345,6 +345,17 @@ class Study(Part):
         return self.limits.minutes or max(1, round(self.all_trials * (6 + 2 * len(self.fields)) / 60))
 
 
+def blanks(study: Study) -> list[str]:
+    """Parts of the consent text where the author has still to put something in place of <words>."""
+    return [
+        f"consent.{name}.{language}"
+        for name, value in study.consent
+        if isinstance(value, dict)
+        for language, words in value.items()
+        if language in study.languages and re.search(r"<[^<>]+>", words)
+    ]
+
+
 def canonical(study: Study) -> str:
     """The design as one line of JSON: the same text for the same decisions, whatever the file looks like."""
     return json.dumps(study.model_dump(mode="json"), ensure_ascii=False, sort_keys=True, separators=(",", ":"))

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import func, select
+from starlette.applications import Starlette
 
 from cogvideo.video import write_video
+from human_eval.app.application import create_app
+from human_eval.app.entrance import check_number
+from human_eval.running import Running, open_running
+from human_eval.simulate.client import Client, Reply
+from human_eval.simulate.forms import Form, read_page
+from human_eval.store.clock import StillClock
+from human_eval.store.database import Database, database_url
+from human_eval.store.enrolling import place_of
+from human_eval.store.opening import open_collection
 from human_eval.study.building import init_study
 
 MODELS = ("zebra-net", "quokka-gan", "walrus-diffusion")
@@ -55,3 +68,82 @@ def study_folder(built: dict[str, Path], tmp_path: Path) -> Path:
     """A copy of the joint study, to write into."""
     shutil.copytree(built["cogvideo-2022"], tmp_path / "study")
     return tmp_path / "study"
+
+
+@dataclass
+class Site:
+    """A study that is served in this process, on a clock that stands still."""
+
+    running: Running
+    database: Database
+    app: Starlette
+    clock: StillClock
+
+    @property
+    def tickets(self):
+        return self.app.state.desk.tickets
+
+    async def enter(self, identity: str = "", client: Client | None = None) -> tuple[Client, Reply]:
+        """A browser after consent and environment check, on its first page."""
+        client = client or Client(self.app)
+        reply = await client.get(f"/?rater={identity}" if identity else "/")
+        form = read_page(reply.text)[0][0]
+        reply = await client.post(form.action, form.values | dict.fromkeys(form.boxes, "1") | {"decision": "yes"})
+        if reply.path == "/check":
+            form = read_page(reply.text)[0][0]
+            number = str(check_number(self.running, self.place(client).ordinal))
+            reply = await client.post("/check", form.values | {"number": number})
+        return client, reply
+
+    def place(self, client: Client):
+        enrolment_id = self.tickets._seats.loads(client.cookies[self.tickets.seat_cookie])[0]
+        return self.database.read(lambda connection: place_of(connection, enrolment_id))
+
+    async def open_page(self, client: Client) -> tuple[Reply, Form]:
+        """The rater's own page and its form."""
+        reply = await client.get("/now")
+        assert reply.path.startswith("/t/"), reply.path
+        return reply, next(form for form in read_page(reply.text)[0] if form.action == reply.path)
+
+    def fill(self, form: Form, which: int = 0, *, finish: bool = True) -> dict[str, str]:
+        """The form with the same choice everywhere."""
+        chosen = {name: values[min(which, len(values) - 1)] for name, values in form.radios.items()}
+        return form.values | chosen | {"finish": "1" if finish else "0"}
+
+    async def answer(self, client: Client, which: int = 0) -> Reply:
+        self.clock.move(9000)
+        _, form = await self.open_page(client)
+        return await client.post(form.action, self.fill(form, which))
+
+    def count(self, table) -> int:
+        return self.database.read(lambda c: c.execute(select(func.count()).select_from(table)).scalar())
+
+    def rows(self, query) -> list:
+        return self.database.read(lambda c: c.execute(query).all())
+
+
+@pytest.fixture
+def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """Serve a study folder; `change` edits the text of study.yaml first."""
+    opened: list[Database] = []
+
+    def make(folder: Path, url: str = "", *, has_limits: bool = False, is_preview: bool = False, change=None) -> Site:
+        if change:
+            path = folder / "study.yaml"
+            path.write_text(change(path.read_text()))
+        clock = StillClock()
+        running = open_running(folder, clock)
+        database = Database(database_url(folder, url))
+        opened.append(database)
+        database.write(lambda connection: open_collection(connection, running))
+        app = create_app(running, database, admin_token="the-token", has_limits=has_limits, is_preview=is_preview)
+        return Site(running, database, app, clock)
+
+    yield make
+    for database in opened:
+        database.close()
+
+
+@pytest.fixture
+def site(make_site, study_folder: Path) -> Site:
+    return make_site(study_folder)

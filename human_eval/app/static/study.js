@@ -246,7 +246,7 @@
     on(form, "submit", (event) => { if (bypass) return; event.preventDefault(); show(words.saving, ""); change(1); });
     function lack(names) {
       for (const group of all("fieldset", form)) group.classList.toggle("lacking", names.includes(group.dataset.field));
-      const titles = names.map((one) => find(`[data-field="${one}"] legend`).textContent.trim().split(/\s*\n\s*/)[0]);
+      const titles = names.map((one) => all("legend .hidden, legend strong", find(`[data-field="${one}"]`)).map((part) => part.textContent).join(""));
       show(words.missing + titles.slice(0, 3).join(", ") + (titles.length > 3 ? " ..." : ""), "warned");
       document.title = document.title.replace(/^/, document.title.startsWith("Error") ? "" : "Error: ");
       find(".lacking input", form)?.focus();
