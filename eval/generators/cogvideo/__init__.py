@@ -5,7 +5,6 @@ Shapes: T frames, H x W pixels; clips are uint8 (T, H, W, 3) RGB.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import numpy as np
 from cogvideo.errors import UserError
 from eval.datasets.class_phrases import chinese_phrase, is_chinese
 from eval.generators.cogvideo.options import DEFAULT_FPS, KIND, NAMES, OF_RANDOM_WEIGHTS, Choices, read_choices
-from eval.generators.cogvideo.sources import RANDOM_WEIGHTS, MemorySource, Source, open_source
+from eval.generators.cogvideo.sources import RANDOM_WEIGHTS, MemorySource, Needs, Source, open_source
 from eval.generators.contract import Clip, Generator, GeneratorContext, Reconstruction, Rejection, Request
 from eval.protocol import ClipRule, Protocol
 from eval.registry import generators
@@ -43,8 +42,8 @@ class CogVideoGenerator(Generator):
         self._argument = argument
         self._model: CogVideo | None = None
         self._rule: ClipRule | None = None
-        self._superres = choices.superres
         self._timeline: Timeline | None = None
+        self._needs: Needs | None = None
         self._phrases: dict[str, str] = {}
         self.title = f"CogVideo ({source.name})"
         self.name = f"{KIND}-{source.name}"
@@ -59,7 +58,7 @@ class CogVideoGenerator(Generator):
     def describe(self) -> dict[str, object]:
         """Weights, sizes, language and settings. What follows from the protocol is in it after `preflight`."""
         choices, settings = self._choices, self._choices.settings
-        timeline = self._timeline
+        timeline, needs = self._timeline, self._needs
         described: dict[str, Any] = {
             "kind": KIND,
             "argument": self._argument,
@@ -78,12 +77,12 @@ class CogVideoGenerator(Generator):
                 "superres": vars(settings.superres),
                 "quirks": choices.quirks,
                 "dtype": choices.dtype,
-                "super_resolution": "auto" if self._superres is None else self._superres,
                 "iterative": choices.is_iterative,
             },
         }
-        if timeline is not None:
-            described["settings"] |= {"frames": timeline.frames, "fps": timeline.fps}
+        if timeline is not None and needs is not None:
+            own = {"frames": timeline.frames, "fps": timeline.fps, "super_resolution": needs.superres}
+            described["settings"] |= own
         return described
 
     @property
@@ -97,9 +96,14 @@ class CogVideoGenerator(Generator):
         long or has unknown words, too little memory; MissingPrerequisite that names an absent network.
         """
         self._rule = protocol.clip
-        self._timeline = self._timeline_for(protocol)
-        self._superres = self._superres_for(protocol)
-        self._source.check(frames=self._timeline.frames, superres=self._superres, iterative=self._choices.is_iterative)
+        self._timeline = timeline = self._timeline_for(protocol)
+        self._needs = Needs(
+            timeline.frames,
+            stage2=timeline.rounds > 0,
+            superres=self._superres_for(protocol),
+            iterative=self._choices.is_iterative,
+        )
+        self._source.check(self._needs)
         self._phrases = {}
         unread = 0
         for request in requests:
@@ -107,16 +111,17 @@ class CogVideoGenerator(Generator):
             unread += self._source.language == "zh" and not is_chinese(phrase)
             if phrase != request.prompt:
                 self._phrases[request.id] = phrase
-        self._check_prompts(Counter(self._read(request) for request in requests))
+        self._check_prompts(list(dict.fromkeys(self._read(request) for request in requests)))
         self.notes = self._notes(len(requests), unread)
 
     def generate(
         self, requests: Sequence[Request], progress: Callable[[float], None] | None = None
     ) -> list[Clip | Rejection]:
-        if self._rule is None or self._timeline is None or self._superres is None:
+        timeline, needs = self._timeline, self._needs
+        if timeline is None or needs is None:
             raise RuntimeError("CogVideoGenerator.generate before preflight: the size of its clips is not known")
         if self._model is None:
-            self._model = self._source.load(superres=self._superres, iterative=self._choices.is_iterative)
+            self._model = self._source.load(needs)
         priming = [request.priming for request in requests if request.priming is not None]
 
         def tell(phase: str, done: int, total: int) -> None:
@@ -125,12 +130,12 @@ class CogVideoGenerator(Generator):
 
         videos = self._model.generate(
             [self._read(request) for request in requests],
-            frames=self._timeline.frames,
-            fps=self._timeline.fps,
+            frames=timeline.frames,
+            fps=timeline.fps,
             seeds=[request.seed & (1 << SEED_BITS) - 1 for request in requests],
             given=priming or None,
-            superres=self._superres,
-            iterative=self._choices.is_iterative,
+            superres=needs.superres,
+            iterative=needs.iterative,
             settings=self._choices.settings,
             progress=tell,
         )
@@ -162,8 +167,6 @@ class CogVideoGenerator(Generator):
         """Whether frames are super-resolved: where they would else be too small, or where no size is asked for."""
         config, size = self._source.config, protocol.clip.size
         wanted = self._choices.superres
-        if self._choices.is_iterative and wanted is None:
-            wanted = True
         if wanted is None:
             wanted = size is None or config.frame_pixels < max(size)
         pixels = config.superres_pixels if wanted else config.frame_pixels
@@ -185,15 +188,16 @@ class CogVideoGenerator(Generator):
         """What the network is told for a request."""
         return self._phrases.get(request.id, request.prompt)
 
-    def _check_prompts(self, texts: Mapping[str, int]) -> None:
+    def _check_prompts(self, texts: Sequence[str]) -> None:
         timeline, settings, prompts = self._timeline, self._choices.settings, self._source.prompts
         assert timeline is not None
+        assert self._needs is not None
         for text in texts:
             prompts.first_frame(text)
             prompts.key_frames(text, timeline.seconds(0), settings.guidance_scale is not None)
             for number in range(1, timeline.rounds + 1):
                 prompts.between(text, timeline.seconds(number))
-            if self._superres:
+            if self._needs.superres:
                 prompts.superres(text)
 
     def _notes(self, planned: int, unread: int) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ NAMES = (
     *OF_THE_WORK,
 )
 DEFAULT_FPS = 8.0
+# Weights of a seed and a role come from 8 * seed + role, which has to fit into 64 bits.
+LARGEST_WEIGHTS_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,14 @@ def read_choices(options: Mapping[str, str]) -> Choices:
     top_k = whole_number(KIND, options, "top-k", None, least=1) or defaults.video.top_k_clusters
     temperature = _number(options, "temperature") or defaults.video.temperature
     superres = _one_of(options, "superres", ["auto", "on", "off"], "auto")
+    weights_seed = whole_number(KIND, options, "weights-seed", 0, least=0) or 0
+    if weights_seed > LARGEST_WEIGHTS_SEED:
+        raise UserError(f"generator {KIND}: expected at most {LARGEST_WEIGHTS_SEED} for 'weights-seed'")
+    is_iterative = _is_on(options, "iterative", default=False)
+    if is_iterative and superres == "off":
+        raise UserError(
+            f"generator {KIND}: 'iterative' refines what super-resolution makes, which is off; leave one of them out"
+        )
     settings = GenerationSettings(
         video=replace(defaults.video, temperature=temperature, top_k_clusters=top_k),
         guidance_scale=_scale(options, "guidance-scale", defaults.guidance_scale),
@@ -69,11 +79,11 @@ def read_choices(options: Mapping[str, str]) -> Choices:
     return Choices(
         settings,
         size=options.get("size", ""),
-        weights_seed=whole_number(KIND, options, "weights-seed", 0, least=0) or 0,
+        weights_seed=weights_seed,
         fps=_number(options, "fps"),
         frames=whole_number(KIND, options, "frames", None, least=1),
-        superres=None if superres == "auto" else superres == "on",
-        is_iterative=_is_on(options, "iterative", default=False),
+        superres=True if is_iterative else None if superres == "auto" else superres == "on",
+        is_iterative=is_iterative,
         quirks=quirks,
         dtype=_one_of(options, "dtype", ["auto", *TYPES], "auto"),
         given=tuple(sorted((name, value) for name, value in options.items() if name not in OF_THE_WORK)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
     from cogvideo.vqvae import ImageTokenizer
 
 RANDOM_WEIGHTS = "random weights, which nobody trained"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The networks that the samples take beside that of stage 1, and `frames`, for the message about stage 2."""
+
+    frames: int
+    stage2: bool
+    superres: bool
+    iterative: bool
 
 
 class Source(ABC):
@@ -48,11 +59,11 @@ class Source(ABC):
         """What identifies the weights: hashes of files, or the seed. JSON types."""
 
     @abstractmethod
-    def check(self, *, frames: int, superres: bool, iterative: bool) -> None:
+    def check(self, needs: Needs) -> None:
         """See that the networks for this are there, fit each other and fit into memory, without loading them."""
 
     @abstractmethod
-    def load(self, *, superres: bool, iterative: bool) -> CogVideo: ...
+    def load(self, needs: Needs) -> CogVideo: ...
 
     @abstractmethod
     def image_tokenizer(self) -> ImageTokenizer: ...
@@ -85,43 +96,47 @@ class CheckpointSource(Source):
 
     @cached_property
     def prompts(self) -> Prompts:
-        from cogvideo.pipeline import prompts_of
+        from cogvideo.assembly import prompts_of
 
         return prompts_of(self.parts, self.config)
 
     def describe(self) -> dict[str, Any]:
-        """Hashes from the cards of converted parts; small files of released ones, and names and sizes of the others."""
-        roles = ("stage1", "stage2", "superres", "iterative", "image_tokenizer", "clusters", "text_model")
-        paths = {role: path for role in roles if (path := getattr(self.parts, role)) is not None}
-        files = {role: _identity(path) for role, path in paths.items()}
-        return {"form": self.parts.form, "licence": self.parts.card.licence, "files": files}
+        """Hashes of the files as `cogeval generate` records them: of large files without a card, of their edges."""
+        from cogvideo.checkpoint.identity import identity
 
-    def check(self, *, frames: int, superres: bool, iterative: bool) -> None:
+        return {"form": self.parts.form, "licence": self.parts.card.licence, "parts": identity(self.parts)}
+
+    def check(self, needs: Needs) -> None:
+        from cogvideo.assembly import clusters_of
         from cogvideo.checkpoint.memory import network_bytes, require_memory
         from cogvideo.checkpoint.opening import open_checkpoint
 
-        stage1, parts = self._stage1, self.parts
-        is_long = frames > self.config.frames
-        wanted = {"stage2": f"{frames} frames need it"} if is_long or parts.stage2 is not None else {}
-        wanted |= {"superres": "super-resolution is on"} if superres else {}
-        wanted |= {"iterative": "iterative super-resolution is on"} if iterative else {}
-        opened = [stage1]
-        opened += [open_checkpoint(parts.require(r, why), r, expect=self.config) for r, why in wanted.items()]
-        dtype = self._dtype or stage1.dtype
-        sizes = [network_bytes(self.config, part.kind, dtype) for part in opened]
-        # A GPU may hold them in turn; a CPU computes from where they lie.
-        need = sum(sizes) if self._device.type == "cpu" else max(sizes)
-        require_memory(need, self._device, f"the networks of {self.name}")
+        wanted = {"stage2": f"{needs.frames} frames need it"} if needs.stage2 else {}
+        wanted |= {"superres": "super-resolution is on"} if needs.superres else {}
+        wanted |= {"iterative": "iterative super-resolution is on"} if needs.iterative else {}
+        paths = {role: self.parts.require(role, why) for role, why in wanted.items()}
+        opened = [self._stage1, *(open_checkpoint(path, role, self.config) for role, path in paths.items())]
+        clusters_of(self.parts, self.config)
+        dtype = self._dtype or self._stage1.dtype
+        need = sum(network_bytes(self.config, one.kind, dtype) for one in opened)
+        # A GPU may have them in turn; a CPU computes where they lie.
+        if self._device.type == "cpu":
+            require_memory(need, "cpu", f"the networks of {self.name}")
 
-    def load(self, *, superres: bool, iterative: bool) -> CogVideo:
+    def load(self, needs: Needs) -> CogVideo:
         from cogvideo.pipeline import CogVideo
 
         return CogVideo.load(
-            self.parts.folder, device=self._device, dtype=self._dtype, superres=superres, iterative=iterative
+            self.parts.folder,
+            device=self._device,
+            dtype=self._dtype,
+            stage2=needs.stage2,
+            superres=needs.superres,
+            iterative=needs.iterative,
         )
 
     def image_tokenizer(self) -> ImageTokenizer:
-        from cogvideo.pipeline import image_tokenizer_of
+        from cogvideo.assembly import image_tokenizer_of
 
         return image_tokenizer_of(self.parts, self.config)
 
@@ -158,16 +173,17 @@ class RandomSource(Source):
     def describe(self) -> dict[str, Any]:
         return {"form": "random", "weights_seed": self._seed}
 
-    def check(self, *, frames: int, superres: bool, iterative: bool) -> None:
+    def check(self, needs: Needs) -> None:
         from cogvideo.checkpoint.memory import network_bytes, require_memory
 
-        kinds: list[Kind] = ["video", "video"]
-        kinds += ["superres"] if superres else []
-        kinds += ["iterative"] if iterative else []
+        kinds: list[Kind] = ["video"]
+        kinds += ["video"] if needs.stage2 else []
+        kinds += ["superres"] if needs.superres else []
+        kinds += ["iterative"] if needs.iterative else []
         need = sum(network_bytes(self._config, kind, self._dtype) for kind in kinds)
         require_memory(need, "cpu", f"size {self._config.name}")
 
-    def load(self, *, superres: bool, iterative: bool) -> CogVideo:
+    def load(self, needs: Needs) -> CogVideo:
         from cogvideo.pipeline import CogVideo
 
         return CogVideo.random(
@@ -175,13 +191,14 @@ class RandomSource(Source):
             seed=self._seed,
             device=self._device,
             dtype=self._dtype,
-            superres=superres,
-            iterative=iterative,
+            stage2=needs.stage2,
+            superres=needs.superres,
+            iterative=needs.iterative,
             text_model=self._text_model,
         )
 
     def image_tokenizer(self) -> ImageTokenizer:
-        from cogvideo.pipeline import random_image_tokenizer
+        from cogvideo.assembly import random_image_tokenizer
 
         return random_image_tokenizer(self._config, self._seed)
 
@@ -214,17 +231,17 @@ class MemorySource(Source):
         }
         return {"form": "memory", "sha256": {role: tensors_sha256(part) for role, part in parts.items() if part}}
 
-    def check(self, *, frames: int, superres: bool, iterative: bool) -> None:
+    def check(self, needs: Needs) -> None:
         networks = self.model.networks
         wanted = {
-            "stage 2": frames > self.config.frames and networks.stage2 is None,
-            "super-resolution": superres and networks.superres is None,
-            "iterative super-resolution": iterative and networks.iterative is None,
+            "stage 2": needs.stage2 and networks.stage2 is None,
+            "super-resolution": needs.superres and networks.superres is None,
+            "iterative super-resolution": needs.iterative and networks.iterative is None,
         }
         if absent := [what for what, is_absent in wanted.items() if is_absent]:
             raise UserError(f"the pipeline {self.name} was built without the network of {absent[0]}")
 
-    def load(self, *, superres: bool, iterative: bool) -> CogVideo:
+    def load(self, needs: Needs) -> CogVideo:
         return self.model
 
     def image_tokenizer(self) -> ImageTokenizer:
@@ -254,30 +271,6 @@ def tensors_sha256(network: torch.nn.Module) -> str:
         digest.update(f"{name} {tuple(parameter.shape)}\n".encode())
         digest.update(parameter.detach().to("cpu", torch.float32).contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def _identity(path: Path) -> dict[str, str]:
-    """What names the content of one part without reading gigabytes."""
-    from cogvideo.checkpoint.cards import read_card
-    from cogvideo.checkpoint.native import is_native
-
-    if path.is_dir() and is_native(path):
-        return {name: f"sha256 {record.sha256}" for name, record in sorted(read_card(path).files.items())}
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return {file.name if file == path else file.relative_to(path).as_posix(): _stamp(file) for file in files}
-
-
-def _stamp(file: Path) -> str:
-    """The hash of a small file, the size of a large one."""
-    size = file.stat().st_size
-    if size > HASHED_UP_TO:
-        return f"{size} bytes"
-    with file.open("rb") as opened:
-        return f"sha256 {hashlib.file_digest(opened, 'sha256').hexdigest()}"
-
-
-# Settings, cluster tables and text models are below this, networks above.
-HASHED_UP_TO = 16 << 20
 
 
 def _text_model(size: str) -> Path:
