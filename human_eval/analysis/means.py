@@ -114,7 +114,7 @@ def two_way_variance(influence_RI: Floats, present_RI: Floats) -> TwoWay:
 
     The scatter of rater totals plus that of item totals minus the residual scatter, which both contain. For complete
     data this is the analysis of variance, unbiased; Satterthwaite's rule gives the degrees of freedom. Never below
-    the larger of the one-way variances. Raises ValueError for fewer than two raters or items.
+    the residual scatter, which is always there. Raises ValueError for fewer than two raters or items.
     """
     raters, items = influence_RI.shape
     if raters < 2 or items < 2:
@@ -127,7 +127,7 @@ def two_way_variance(influence_RI: Floats, present_RI: Floats) -> TwoWay:
     freedom = n_cells - raters - items + 1
     rest = _without_main_effects(influence_RI, present)
     shared = float((rest * rest).sum()) * n_cells / freedom if freedom > 0 else 0.0
-    variance = max(rater_part + item_part - shared, rater_part, item_part)
+    variance = max(rater_part + item_part - shared, shared)
     spread = rater_part**2 / (raters - 1) + item_part**2 / (items - 1)
     if freedom > 0:
         spread += shared**2 / freedom
