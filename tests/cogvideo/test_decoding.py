@@ -99,10 +99,9 @@ def seen_cells(config, window, odd="training"):
     return [sorted({c for w in its for c in w.members(w.groups[cell])}) for cell in range(config.frame_len)]
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("rows", "variant"), [(1, "plain"), (1, "guided"), (3, "bonus"), (3, "guided, bonus")])
 @pytest.mark.parametrize("name", PLANS)
-def test_steps_equal_the_forward(name, variant, rows, make_config, make_network, draw):
+def test_steps_equal_the_forward(name, rows, variant, make_config, make_network, draw):
     """The largest absolute difference over every position, in float32, at a standard deviation of the logits of 3."""
     network, plan, texts, guider, frames, first = setting(name, variant, make_config, make_network, draw, rows)
     steps = sequential(plan.order, first, network.config.frame_len)
@@ -115,7 +114,7 @@ def test_steps_equal_the_forward(name, variant, rows, make_config, make_network,
 
 
 @pytest.mark.parametrize("name", ["first frame", "stage 1", "stage 1, primed with 3", "stage 2", "stage 1, windows"])
-@pytest.mark.parametrize("rows_at_once", [None, 1, 2, 4])
+@pytest.mark.parametrize("rows_at_once", [None, 1, 4])
 def test_prefill_equals_the_forward(name, rows_at_once, make_config, make_network, draw):
     """Hidden states of the given frames, however many rows are in work at a time."""
     network, plan, texts, guider, frames, first = setting(name, "guided", make_config, make_network, draw, 3)
@@ -128,17 +127,11 @@ def test_prefill_equals_the_forward(name, rows_at_once, make_config, make_networ
     ours = network.image_logits(hidden[:, T:]).view(expected.shape)
     assert hidden.isfinite().all()
     assert expected.numel() == 0 or (ours - expected).abs().max() < 1e-4
-    plain, _ = stepped(network, plan, texts, guider, frames, sequential(plan.order, first, network.config.frame_len))
-    split, _ = stepped(
-        network,
-        plan,
-        texts,
-        guider,
-        frames,
-        sequential(plan.order, first, network.config.frame_len),
-        rows_at_once=rows_at_once,
-    )
-    assert (plain - split)[:, first:].abs().max() < 1e-4
+    if rows_at_once == 4:
+        steps = sequential(plan.order, first, network.config.frame_len)[:3]
+        plain, _ = stepped(network, plan, texts, guider, frames, steps)
+        split, _ = stepped(network, plan, texts, guider, frames, steps, rows_at_once=rows_at_once)
+        assert (plain - split)[:, first, :3].abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("variant", ["plain", "guided"])
@@ -168,10 +161,9 @@ def test_bfloat16(name, variant, make_config, make_network, draw):
     assert distance(found, exact) < 1.2 * distance(half, exact)
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("variant", ["bonus", "guided"])
-@pytest.mark.parametrize("name", PLANS)
-def test_parallel_order(name, variant, rows, make_config, make_network, draw):
+@pytest.mark.parametrize(("rows", "variant"), [(1, "bonus"), (3, "guided")])
+@pytest.mark.parametrize("name", [name for name, (_, plan, _) in PLANS.items() if plan.window is not None])
+def test_parallel_order(name, rows, variant, make_config, make_network, draw):
     """Tokens of several frames side by side: the same logits in every slot, and the same tokens when running free."""
     network, plan, texts, guider, frames, first = setting(name, variant, make_config, make_network, draw, rows)
     config = network.config
@@ -180,7 +172,7 @@ def test_parallel_order(name, variant, rows, make_config, make_network, draw):
     slots = [slot for step in steps for slot in step]
     assert len(slots) == len(one_by_one)
     assert set(slots) == {slot for step in one_by_one for slot in step}
-    if plan.window is not None and plan.window < config.grid and len(plan.order) - first > 1:
+    if len(plan.order) - first > 1:
         assert len(steps) < len(one_by_one)
     found, _ = stepped(network, plan, texts, guider, frames, steps)
     expected, _ = stepped(network, plan, texts, guider, frames, one_by_one)

@@ -195,6 +195,32 @@ def test_dropout_acts_in_training_alone(make_config, make_network, draw):
     assert torch.equal(run(plain.train(), texts, frames, 1, None)[0], expected)
 
 
+@pytest.mark.parametrize("is_training", [True, False])
+def test_dropout_is_in_every_place(is_training, make_config, draw, monkeypatch):
+    """Embeddings once; in every layer the feed-forward output, and probabilities of text, frames and second channel."""
+    network = Network(make_config(), dropout=0.1).train(is_training)
+    places = {"dropout": [], "scaled_dot_product_attention": []}
+    functional = torch.nn.functional
+    plain, attend = functional.dropout, functional.scaled_dot_product_attention
+
+    def dropout(x, p=0.5, training=True, **options):
+        places["dropout"].append(p if training else 0.0)
+        return plain(x, p, training, **options)
+
+    def attention(*args, dropout_p=0.0, **options):
+        places["scaled_dot_product_attention"].append(dropout_p)
+        return attend(*args, dropout_p=dropout_p, **options)
+
+    monkeypatch.setattr(functional, "dropout", dropout)
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", attention)
+    texts, frames = draw(network.config, LENGTHS)
+    run(network, texts, frames, 2, 2)
+    layers = network.config.num_layers
+    expected = {"dropout": [0.1] * (1 + layers), "scaled_dot_product_attention": [0.1] * 3 * layers}
+    active = {name: [p for p in seen if p > 0] for name, seen in places.items()}
+    assert active == (expected if is_training else {"dropout": [], "scaled_dot_product_attention": []})
+
+
 def test_the_first_frame_does_not_touch_the_second_channel(make_config, make_network, draw):
     """Without the temporal channel none of its parameters is read: they may be anything."""
     network = make_network(make_config())

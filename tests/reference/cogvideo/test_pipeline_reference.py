@@ -179,9 +179,7 @@ def test_super_resolved_frames(case, run, folder, settings):
     assert torch.equal(run.fine.flatten(0, 1), expected["dsr.tokens_out"])
 
 
-@pytest.mark.parametrize(
-    "changes", [{"is_parallel": True}, {"max_rows": 3}, {"is_parallel": True, "max_rows": 1}], ids=str
-)
+@pytest.mark.parametrize("changes", [{"is_parallel": True}, {"is_parallel": True, "max_rows": 3}], ids=str)
 def test_another_order_or_batch_gives_the_same(changes, case, run, pipeline):
     """Two frames side by side, and sequences in small batches."""
     again = generate(pipeline, case, **changes)
