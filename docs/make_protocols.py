@@ -24,6 +24,8 @@ What is the same in all of them:
 - Distances are computed in float64. The interval comes from the spread of influence values or of resamples, by source
   video; it is placed around the value at this n, not around the value at infinite n, which stands beside it.
 - The floor is the same metric of held-out real clips at the number of the generated ones.
+- With `--reference reconstructed`, or `+reconstructed` behind its name, each is a protocol of its own: real clips are
+  passed through the model's image tokenizer first (see comparing.md).
 
 This page is written by `python docs/make_protocols.py`.
 """
@@ -51,10 +53,11 @@ def _section(protocol: Protocol) -> str:
         ("Real", (f"{protocol.n_real:,}" if protocol.n_real else "all") + f" of split {protocol.split}"),
         ("Held out", protocol.heldout or "what the reference leaves over"),
         ("Comparable with", protocol.published or "nothing published"),
+        ("Comparable with, reconstructed", protocol.published_reconstructed),
         ("Source", protocol.source or "our own"),
     ]
     lines = [f"\n## {protocol.name}\n\n{protocol.title}.\n\n"]
-    lines += [f"- {name}: {value}\n" for name, value in facts]
+    lines += [f"- {name}: {value}\n" for name, value in facts if value]
     lines.append("\n| metric | network | pixels | settings |\n|---|---|---|---|\n")
     lines += [_row(spec) for spec in protocol.metrics]
     return "".join(lines)
