@@ -20,7 +20,7 @@ from eval.records import read_result, read_samples, whole_file
 from human_eval.collected import Collected, collect
 from human_eval.running import Running
 from human_eval.store.database import Database
-from human_eval.study.design import canonical, design_hash, said
+from human_eval.study.design import Study, canonical, design_hash, said
 from human_eval.study.sources import slug
 
 if TYPE_CHECKING:
@@ -122,9 +122,10 @@ def export_study(running: Running, database: Database, folder: Path, *, has_parq
     tables = tidy(running, found)
     files: dict[str, bytes] = {}
     for name, rows in tables.items():
-        files[f"{name}.csv"] = as_csv(rows, list(COLUMNS[name]))
+        columns = list(columns_of(name, running.study))
+        files[f"{name}.csv"] = as_csv(rows, columns)
         if has_parquet:
-            files[f"{name}.parquet"] = _as_parquet(rows, list(COLUMNS[name]))
+            files[f"{name}.parquet"] = _as_parquet(rows, columns)
     files["answers.jsonl"] = as_jsonl(found.answers)
     files["study.json"] = (canonical(running.study) + "\n").encode()
     book = codebook(running, found, tables, files)
@@ -144,11 +145,19 @@ def study_tables(running: Running, database: Database) -> StudyTables:
 
     found = database.read(lambda connection: collect(connection, running))
     tables = tidy(running, found)
-    frames = {name: pd.DataFrame(tables[name], columns=list(COLUMNS[name])) for name in TABLES if tables.get(name)}
-    if "pairs" in frames and not running.study.pair_has_strength:
-        frames["pairs"] = frames["pairs"].drop(columns="strength")
+    frames = {
+        name: pd.DataFrame(tables[name], columns=list(columns_of(name, running.study)))
+        for name in TABLES
+        if tables.get(name)
+    }
     scales = {aspect.id: (float(aspect.scale.low), float(aspect.scale.high)) for aspect in running.study.aspects}
     return StudyTables(**frames, scales=scales, models=tuple(model.id for model in running.study.models)).checked()
+
+
+def columns_of(name: str, study: Study) -> dict[str, str]:
+    """Columns of a table and what they mean; without what the study did not ask."""
+    columns = COLUMNS[name]
+    return columns if study.pair_has_strength else {k: v for k, v in columns.items() if k != "strength"}
 
 
 def tidy(running: Running, found: Collected) -> dict[str, list[Row]]:
@@ -245,7 +254,7 @@ def codebook(
             }
             for aspect in study.aspects
         },
-        "columns": {name: {"rows": len(tables[name]), "columns": columns} for name, columns in COLUMNS.items()},
+        "columns": {name: {"rows": len(tables[name]), "columns": columns_of(name, study)} for name in COLUMNS},
         "text": "a text cell of the CSV files that a spreadsheet would take for a formula starts with an apostrophe; "
         "answers.jsonl has every text as it was given",
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},

@@ -95,8 +95,6 @@ async def simulate(
         if not live:
             break
         rater = live[int(random.integers(len(live)))]
-        assert isinstance(running.clock, StillClock)
-        running.clock.move(int(random.integers(600, 2500)) if rater.is_careless else int(random.integers(7000, 25000)))
         place = database.read(lambda c, r=rater: place_of(c, r.enrolment_id))  # type: ignore[misc]
         if place is None:
             raise SimulationError(f"{rater.name} has lost the place")
@@ -150,6 +148,8 @@ async def _answer(
     stimuli, expected = json.loads(row.stimuli), json.loads(row.expected)
     form = next(form for form in read_page(reply.text)[0] if form.action == f"/t/{token}")
     answers = _opinion(running, rater, truth, form, row.item, stimuli, expected, random)
+    assert isinstance(running.clock, StillClock)
+    running.clock.move(int(random.integers(600, 2500)) if rater.is_careless else int(random.integers(7000, 25000)))
     reply = _good(await rater.client.post(form.action, form.values | answers | {"finish": "1"}), found)
     rater.pages += 1
     found.pages += 1

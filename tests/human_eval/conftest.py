@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import secrets
 import shutil
+import subprocess
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,3 +153,64 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
 @pytest.fixture
 def site(make_site, study_folder: Path) -> Site:
     return make_site(study_folder)
+
+
+def missing(what: str) -> None:
+    """Skip, or fail where the tests are told that it has to be there (STUDY_TESTS_REQUIRE=chromium,postgres)."""
+    if what.split()[0].lower() in os.environ.get("STUDY_TESTS_REQUIRE", "").split(","):
+        pytest.fail(f"{what}: it is required here")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium, driven by Playwright."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None or importlib.util.find_spec("playwright") is None:
+        missing("chromium is not installed (Debian: apt-get install chromium; pip install playwright)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL of our own on a socket in a temporary folder, thrown away afterwards."""
+    folders = [os.environ.get("PATH", ""), *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))]
+    initdb, server = (shutil.which(name, path=os.pathsep.join(folders)) for name in ("initdb", "postgres"))
+    if initdb is None or server is None or importlib.util.find_spec("psycopg") is None:
+        missing("postgres is not installed (Debian: apt-get install postgresql; pip install psycopg psycopg-binary)")
+    root = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    # PostgreSQL refuses to run as root.
+    user = {"user": "nobody"} if os.getuid() == 0 else {}
+    if user:
+        shutil.chown(root, "nobody")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    data = root / "data"
+    subprocess.run(
+        [initdb, "-D", data, "-U", "study", "-A", "trust", "-E", "UTF8", "--no-sync"], check=True, **user, **quiet
+    )
+    process = subprocess.Popen([server, "-D", data, "-k", root, "-c", "listen_addresses=", "-F"], **user, **quiet)
+    try:
+        import psycopg
+
+        for _ in range(150):
+            try:
+                psycopg.connect(f"host={root} user=study dbname=postgres").close()
+                break
+            except psycopg.OperationalError:
+                time.sleep(0.1)
+        yield str(root)
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> str:
+    """An empty database."""
+    import psycopg
+
+    name = "study_" + secrets.token_hex(4)
+    with psycopg.connect(f"host={postgres_server} user=study dbname=postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"postgresql://study@/{name}?host={postgres_server}"

@@ -200,7 +200,7 @@ def test_a_resume_link_opens_the_same_page_on_another_device(site) -> None:
         assert (await other.get(link)).path == (await client.get("/now")).path
         assert (await Client(site.app).get(link + "x")).status == 404
         # The same identity on a new device is the same rater as well.
-        third, reply = await site.enter("p-9")
+        _, reply = await site.enter("p-9")
         assert reply.path == (await client.get("/now")).path
         assert site.count(enrolment) == 1
 
