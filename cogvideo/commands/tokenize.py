@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,9 +89,9 @@ def tokenize(source: Path, out: Path, **flags: Any) -> Finished:
         shard_videos=flags["shard_videos"],
         batch=flags["batch_size"],
     )
-    with _bar(is_quiet=flags["is_quiet"]) as (say, progress):
-        workers = _cores() if flags["workers"] is None else flags["workers"]
-        say(f"{len(opened.pairs):,} videos of {opened.name} ({opened.layout}) on {device}, {workers} decoding")
+    workers = _cores() if flags["workers"] is None else flags["workers"]
+    headline = f"{len(opened.pairs):,} videos of {opened.name} ({opened.layout}) on {device}, {workers} decoding"
+    with _bar(headline, is_quiet=flags["is_quiet"]) as progress:
         card = write_records(
             opened,
             out,
@@ -209,10 +209,10 @@ def _text(out: Path, card: RecordCard) -> str:
 
 
 @contextmanager
-def _bar(*, is_quiet: bool) -> Iterator[tuple[Callable[[str], None], Progress | None]]:
-    """A function for lines, and one for progress: videos, videos a second, time left. On stderr."""
+def _bar(headline: str, *, is_quiet: bool) -> Iterator[Progress | None]:
+    """On stderr: videos, videos a second, time left; a line a tenth of the way where there is no terminal."""
     if is_quiet:
-        yield (lambda _line: None), None
+        yield None
         return
     from rich import progress as bars
     from rich.console import Console
@@ -230,8 +230,12 @@ def _bar(*, is_quiet: bool) -> Iterator[tuple[Callable[[str], None], Progress | 
 
         def progress(done: int, total: int) -> None:
             if not tasks:
+                console.print(headline, soft_wrap=True)
                 tasks.append(shown.add_task("videos", total=total, completed=done, rate=""))
             speed = shown.tasks[tasks[0]].speed
             shown.update(tasks[0], completed=done, rate=f"{speed:,.1f}/s" if speed else "")
 
-        yield lambda line: console.print(line, soft_wrap=True), progress
+            if not is_live and done * 10 // total > (done - 1) * 10 // total:
+                console.print(f"{done:,} of {total:,} videos", soft_wrap=True)
+
+        yield progress

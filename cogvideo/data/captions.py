@@ -20,7 +20,7 @@ def class_phrase(name: str) -> str:
     """
     if " " in name.strip():
         return " ".join(name.split())
-    words = [word.lower() for word in _WORD.findall(name)] or [name]
+    words = [word.lower() for word in _WORD.findall(name)]
     if len(words) > 2 and words[0] != "a" and set(words) <= set(SHAPES_WORDS):
         words.insert(0, "a")
     return " ".join(words)

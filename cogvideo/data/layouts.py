@@ -59,8 +59,9 @@ def list_names(path: Path) -> list[tuple[int, str]]:
 def kinetics_clips(root: Path, tables: Sequence[Path], split: str | None) -> tuple[list[tuple[Path, str]], list[str]]:
     """(file, class) of the clips of Kinetics tables that lie below `root`, and the names of those that do not.
 
-    Files are called `ID_000010_000020`, or by the id alone where the table names it once. A row without a label takes
-    the file's folder. Raises UserError, with the line, for a row without an id or times, and for an unknown split.
+    Files are called `ID_000010_000020`, or by the id alone where the tables name it once. A row without a label takes
+    the file's class folder, "" if it lies in none. Raises UserError, with the line, for a row without an id or times,
+    and for an unknown split.
     """
     if split is not None and split not in _SPLITS:
         raise UserError(f"unknown split {split!r} of Kinetics; there are train, val and test")
@@ -89,5 +90,10 @@ def kinetics_clips(root: Path, tables: Sequence[Path], split: str | None) -> tup
         if video_or_none is None:
             missing.append(f"{key[0]}_{key[1]:06d}_{key[2]:06d}")
         else:
-            found.append((video_or_none, label or video_or_none.parent.name))
+            found.append((video_or_none, label or _class_folder(root, video_or_none)))
     return found, missing
+
+
+def _class_folder(root: Path, video: Path) -> str:
+    folder = video.parent
+    return "" if folder == root or folder.name.lower() in _SPLITS else folder.name

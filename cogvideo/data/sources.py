@@ -159,8 +159,12 @@ def _captioned(
     pairs = []
     for video, path, label in videos:
         caption = said.get(video) or said.get(label)
-        if caption is None:
+        if not caption and captions is not None:
             raise UserError(f"{captions} has no caption for {video} (class {label}); every video needs one")
+        if not caption:
+            raise UserError(
+                f"{video} has no class: its row has no label, and it lies in no class folder; use --captions"
+            )
         pairs.append(Pair(path, video, caption))
     return Source(name, layout, tuple(pairs), missing)
 
