@@ -116,13 +116,9 @@ def random_networks(
         text_model = WeightStore(load_catalogue()).get(IN_CATALOGUE["text_model"]).path
     prompts = Prompts(load_tokenizer(config, text_model), config, CHINESE if text_model else ENGLISH)
     need = sum(network_bytes(config, kind, dtype) for kind, _ in numbers.values())
-    # One at a time is made in float32.
-    require_memory(need + network_bytes(config, "video", torch.float32), "cpu", f"the networks of {name}")
+    require_memory(need, "cpu", f"the networks of {name} in {_type_name(dtype)}")
     image_tokenizer = random_image_tokenizer(config, seed)
-    found = {
-        role: initialise_(Network(config, kind), seed * 8 + number).to(dtype).eval()
-        for role, (kind, number) in numbers.items()
-    }
+    found = {role: _random_network(config, kind, seed * 8 + number, dtype) for role, (kind, number) in numbers.items()}
     facts: dict[str, object] = {"weights": "random", "weights_seed": seed}
     if text_model:
         facts["text_model"] = prompts.tokenizer.fingerprint
@@ -205,7 +201,7 @@ def _sizes_of(checkpoint: Checkpoint) -> ImageTokenizerConfig:
 def _place_for(opened: dict[str, Checkpoint], device: torch.device, dtype: torch.dtype, name: str) -> torch.device:
     """Where the networks are read to. Raises UserError if they fit nowhere."""
     sizes = {role: network_bytes(one.config, one.kind, dtype) for role, one in opened.items() if one.config}
-    need, what = sum(sizes.values()), f"the networks of {name} in {str(dtype).removeprefix('torch.')}"
+    need, what = sum(sizes.values()), f"the networks of {name} in {_type_name(dtype)}"
     if device.type != "cpu":
         free = available_memory(device)
         if free is None or need < free * RESIDENT_SHARE:
@@ -215,6 +211,17 @@ def _place_for(opened: dict[str, Checkpoint], device: torch.device, dtype: torch
         require_memory(max(stages, *sizes.values()), device, what)
     require_memory(need, "cpu", what)
     return torch.device("cpu")
+
+
+def _random_network(config: ModelConfig, kind: Kind, seed: int, dtype: torch.dtype) -> Network:
+    """Made in its own type at once: no parameter is drawn twice, and none is held in float32 on the way."""
+    with torch.device("meta"):
+        network = Network(config, kind).to(dtype)
+    return initialise_(network.to_empty(device="cpu"), seed).eval()
+
+
+def _type_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _computable(dtype: torch.dtype, device: torch.device) -> torch.dtype:

@@ -14,6 +14,8 @@ from cogvideo.schedule import between_rounds
 # frames a second; the frames between were trained at 2, 4 and 8).
 TRAINED_SECONDS = (16.0, 8.0, 4.0, 2.0, 1.0, 0.5)
 KEY_FRAMES = 5
+# The longest time at the highest rate.
+MOST_FRAMES = 129
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,13 @@ class Timeline:
         if self.frames < 1:
             raise UserError(f"expected at least one frame, got {self.frames}")
         if not self.fps > 0 or any(self.seconds(number) not in TRAINED_SECONDS for number in range(self.rounds + 1)):
-            possible = ", ".join(f"{rate:g}" for rate in self.possible_rates(self.frames)) or "none"
+            possible = ", ".join(f"{rate:g}" for rate in self.possible_rates(self.frames))
+            mend = f"rates that work for {self.frames} frames: {possible}"
+            if not possible:
+                mend = f"at most {MOST_FRAMES} frames can be made"
             raise UserError(
                 f"{self.frames} frames at {self.fps:g} frames a second: CogVideo was trained at 0.25 to 8 frames a"
-                f" second; rates that work for {self.frames} frames: {possible}"
+                f" second; {mend}"
             )
 
     @classmethod

@@ -17,7 +17,7 @@ def clip_to_frames(clip_THWC: NDArray[np.uint8], size: int | None = None) -> Ten
     """
     if clip_THWC.ndim != 4 or clip_THWC.shape[3] != 3 or clip_THWC.dtype != np.uint8:
         raise ValueError(f"expected a clip (T, H, W, 3) in uint8, got {clip_THWC.shape} in {clip_THWC.dtype}")
-    frames_T3HW = torch.from_numpy(np.ascontiguousarray(clip_THWC)).permute(0, 3, 1, 2).float().div_(255)
+    frames_T3HW = torch.from_numpy(np.array(clip_THWC, order="C")).permute(0, 3, 1, 2).float().div_(255)
     if size is None:
         return frames_T3HW
     high, wide = frames_T3HW.shape[2:]

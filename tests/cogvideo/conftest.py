@@ -289,10 +289,12 @@ def _pipeline(seed=0, superres=False, iterative=False, stage2=True, **changes):
     parts = (model.networks.stage1, model.networks.stage2, model.networks.superres, model.networks.iterative)
     with torch.no_grad():
         for part in parts:
-            for parameter in [] if part is None else part.parameters():
-                drawn = torch.randn(parameter.shape, generator=generator)
-                spread = 0.3 if parameter.dim() == 1 else 0.5
-                parameter.add_(drawn, alpha=spread)
+            for name, parameter in [] if part is None else part.named_parameters():
+                # Places speak louder than tokens, which else repeat themselves: words are the output layer too.
+                loud = {"word_embeddings.weight": 0.2, "position_embeddings.weight": 0.8}
+                usual = 1 / math.sqrt(parameter.shape[1]) if parameter.dim() == 2 else 0.3
+                spread = loud.get(".".join(name.split(".")[-2:]), usual)
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=spread)
     return model
 
 
