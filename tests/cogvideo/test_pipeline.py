@@ -106,7 +106,7 @@ def test_seed_sample_prompt_and_rate_decide(model, together):
     assert differ(same_seed[0], make(model, PROMPTS[:1], superres=False, seeds=[8])[0])
     # Another rate is another duration in the text of key frames; the first frame has none.
     slower = make(model, PROMPTS[:1], superres=False, seeds=[7], fps=2.0)[0]
-    assert differ(same_seed[0], slower)
+    assert not np.array_equal(same_seed[0].tokens, slower.tokens)
     assert np.array_equal(same_seed[0].tokens[0], slower.tokens[0])
 
 
