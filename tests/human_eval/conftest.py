@@ -6,7 +6,9 @@ import importlib.util
 import os
 import secrets
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -214,3 +216,42 @@ def postgres_url(postgres_server: str) -> str:
     with psycopg.connect(f"host={postgres_server} user=study dbname=postgres", autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     return f"postgresql://study@/{name}?host={postgres_server}"
+
+
+class Server:
+    """`cogeval human serve` in a process of its own."""
+
+    def __init__(self, folder: Path, *more: str) -> None:
+        code = "import sys, cogeval; sys.exit(cogeval.main(sys.argv[1:]))"
+        words = ["human", "serve", str(folder), "--admin-token", "the-token", *more]
+        words += [] if "--port" in more else ["--port", "0"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        line = self.process.stdout.readline()
+        if not line:
+            pytest.fail(self.process.stderr.read())
+        self.address = line.split()[1].rstrip("/")
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        self.process.send_signal(how)
+        self.process.communicate(timeout=30)
+
+
+@pytest.fixture
+def serve_process() -> Iterator[Callable[..., Server]]:
+    """Start servers, stopped at the end."""
+    started: list[Server] = []
+
+    def start(folder: Path, *more: str) -> Server:
+        started.append(Server(folder, *more))
+        return started[-1]
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.stop()
