@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from cogvideo.cache import Cache, CacheSpec
 from cogvideo.forward import CONSISTENT, Quirks, Text, forward, frame_inputs, frame_positions
-from cogvideo.network import Network
+from cogvideo.network import Network, project
 from cogvideo.schedule import Slot, Step
 from cogvideo.windows import Windows, layer_windows
 
@@ -164,7 +164,7 @@ class Decoder:
         attention, channel = self.network.layers[index].attention, self.network.plus
         buffers = self.cache.plus[index]
         assert buffers is not None
-        qkv = self._heads(functional.linear(u_RqH, *self.network.fused[index]), 6)
+        qkv = self._heads(project(u_RqH, *self.network.fused[index]), 6)
         base_RqH = attention.dense(self._context(self.cache.base[index], qkv[:, :, :3], base))
         plus_RqH = channel.dense[index](self._context(buffers, qkv[:, :, 3:], plus))
         return torch.lerp(plus_RqH, base_RqH, torch.sigmoid(channel.attn_distribution[index]))
