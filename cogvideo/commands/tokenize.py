@@ -235,7 +235,7 @@ def _bar(headline: str, *, is_quiet: bool) -> Iterator[Progress | None]:
             speed = shown.tasks[tasks[0]].speed
             shown.update(tasks[0], completed=done, rate=f"{speed:,.1f}/s" if speed else "")
 
-            if not is_live and done * 10 // total > (done - 1) * 10 // total:
+            if not is_live and done and done * 10 // total > (done - 1) * 10 // total:
                 console.print(f"{done:,} of {total:,} videos", soft_wrap=True)
 
         yield progress
