@@ -11,6 +11,7 @@ from human_eval.analysis.tables import StudyTables, read_tables
 from human_eval.analysis.write import write_analysis
 from human_eval.collected import collect
 from human_eval.export import study_tables
+from human_eval.result_page import write_page
 from human_eval.serving import opened
 from human_eval.study.design import Study
 from human_eval.study.reading import read_study
@@ -30,7 +31,9 @@ def analyze_study(
         found = _collected(folder, url)
     settings = AnalysisSettings(resampling=Resampling(resamples=resamples, seed=seed))
     result = analyze_tables(found, settings)
-    return result, write_analysis(result, out or folder / "analysis")
+    target = out or folder / "analysis"
+    paths = write_analysis(result, target)
+    return result, [*paths, write_page(study, result, target / "analysis.html")]
 
 
 def scales_of(study: Study) -> dict[str, tuple[float, float]]:

@@ -47,9 +47,9 @@ class Desk:
     async def read(self, job: Callable[[Connection], Result]) -> Result:
         return await asyncio.wrap_future(self.database.submit_read(job))
 
-    async def write(self, job: Callable[[Connection], Result]) -> Result:
-        """The result of a job after its commit."""
-        return await asyncio.wrap_future(self.database.submit_write(job))
+    async def write(self, job: Callable[[Connection], Result], rater: int = 0) -> Result:
+        """The result of a job after its commit; `rater` is the enrolment that it is about, if it is about one alone."""
+        return await asyncio.wrap_future(self.database.submit_write(job, rater))
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ async def now(request: Request) -> Response:
 
 async def _return_to_place(here: Visit) -> None:
     running, enrolment_id = here.desk.running, here.place.enrolment_id
-    await here.desk.write(lambda connection: touch(connection, running, enrolment_id))
+    await here.desk.write(lambda connection: touch(connection, running, enrolment_id), enrolment_id)
 
 
 async def resume(request: Request) -> Response:
@@ -200,7 +200,7 @@ async def check_answer(request: Request) -> Response:
     passed = form.get("number") == str(check_number(here.desk.running, here.place.ordinal))
     facts: dict[str, object] = {name: whole(form[name], -1, 10**7) for name in FACTS if form.get(name)}
     enrolment_id = here.place.enrolment_id
-    await here.desk.write(lambda connection: record_environment(connection, enrolment_id, facts, passed))
+    await here.desk.write(lambda connection: record_environment(connection, enrolment_id, facts, passed), enrolment_id)
     return RedirectResponse("/now", 303) if passed else _check_page(here, has_failed=True)
 
 
@@ -307,7 +307,7 @@ async def send_remark(request: Request) -> Response:
         if words and words not in known and len(known) < 5:
             connection.execute(insert(remark).values(enrolment_id=enrolment_id, words=words, server_ms=now_ms))
 
-    await here.desk.write(job)
+    await here.desk.write(job, here.place.enrolment_id)
     return RedirectResponse("/done?sent", 303)
 
 

@@ -46,7 +46,9 @@ async def show(request: Request) -> Response:
         if request.headers.get("x-ahead") == "1":
             shown = await here.desk.read(lambda connection: peek(connection, enrolment_id, token, ahead=AHEAD))
         else:
-            shown = await here.desk.write(lambda connection: serve(connection, running, enrolment_id, token))
+            shown = await here.desk.write(
+                lambda connection: serve(connection, running, enrolment_id, token), enrolment_id
+            )
     except NotYetError:
         return RedirectResponse(own_path(here.place, running), 303)
     return _render(here, shown)
@@ -73,7 +75,9 @@ async def post(request: Request) -> Response:
     if not given.page:
         raise BadFormError("no page name")
     try:
-        saved = await here.desk.write(lambda connection: save(connection, running, enrolment_id, token, given))
+        saved = await here.desk.write(
+            lambda connection: save(connection, running, enrolment_id, token, given), enrolment_id
+        )
     except ConflictError as conflict:
         return await _conflict(here, token, conflict, given, wants_json)
     except NotYetError:
@@ -113,7 +117,7 @@ async def events(request: Request) -> Response:
     def job(connection: Connection) -> int:
         return record_events(connection, running, enrolment_id, token, name, found)
 
-    return JSONResponse({"kept": await here.desk.write(job)})
+    return JSONResponse({"kept": await here.desk.write(job, here.place.enrolment_id)})
 
 
 async def video(request: Request) -> Response:

@@ -217,7 +217,10 @@ def simulate(
 def analyze(
     study: Path, database: str, out: Path | None, tables: Path | None, resamples: int, seed: int, is_json: bool
 ) -> Finished:
-    """Means, shares, strengths, agreement and screening, each with its interval: analysis.json and CSV tables."""
+    """Means, shares, strengths, agreement and screening, each with its interval.
+
+    Writes analysis.json, CSV tables and a page, analysis.html.
+    """
     from human_eval.analysed import analyze_study
 
     result, paths = analyze_study(study, database, out, tables, resamples=resamples, seed=seed)

@@ -47,10 +47,12 @@ class Client:
     async def get(self, path: str, **headers: str) -> Reply:
         return await self.send("GET", path, b"", headers)
 
-    async def post(self, path: str, form: Mapping[str, str] | None = None, **headers: str) -> Reply:
-        """A form as a browser sends it."""
-        body = urlencode(form or {}).encode()
-        return await self.send("POST", path, body, {"content_type": "application/x-www-form-urlencoded"} | headers)
+    async def post(
+        self, path: str, form: Mapping[str, str] | None = None, *, follows: bool = True, **headers: str
+    ) -> Reply:
+        """A form as a browser sends it; the redirect after it is only followed if `follows`."""
+        body, own = urlencode(form or {}).encode(), {"content_type": "application/x-www-form-urlencoded"} | headers
+        return await (self.send if follows else self._once)("POST", path, body, own)
 
     async def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """Any request; `_` in the name of a header stands for `-`."""

@@ -85,10 +85,9 @@ async def simulate(
     while found.complete < raters:
         while len(live) < min(together, raters - found.complete) and not found.refused:
             rater = SimulatedRater(f"simulated-{seed}-{n_sent}", Client(app))
-            if random.random() < dropout:
+            if _is_turn(n_sent, dropout):
                 rater.leaves_after = int(random.integers(0, running.study.all_trials))
-            elif random.random() < careless:
-                rater.is_careless = True
+            rater.is_careless = _is_turn(n_sent - int(n_sent * dropout), careless) and rater.leaves_after is None
             n_sent += 1
             if await _enter(running, app, rater, found):
                 live.append(rater)
@@ -108,6 +107,11 @@ async def simulate(
             live.remove(rater)
             say(found.complete)
     return found
+
+
+def _is_turn(n: int, share: float) -> bool:
+    """Whether the n-th rater, from 0, is one of a share that is spread evenly."""
+    return int((n + 1) * share + 0.5) > int(n * share + 0.5)
 
 
 async def _enter(running: Running, app: ASGIApp, rater: SimulatedRater, found: Simulated) -> bool:
@@ -150,10 +154,11 @@ async def _answer(
     answers = _opinion(running, rater, truth, form, row.item, stimuli, expected, random)
     assert isinstance(running.clock, StillClock)
     running.clock.move(int(random.integers(600, 2500)) if rater.is_careless else int(random.integers(7000, 25000)))
-    reply = _good(await rater.client.post(form.action, form.values | answers | {"finish": "1"}), found)
+    # The next page is opened when this rater's turn comes again, or its time would count that of all others.
+    reply = _good(await rater.client.post(form.action, form.values | answers | {"finish": "1"}, follows=False), found)
     rater.pages += 1
     found.pages += 1
-    return reply.path == "/done"
+    return reply.header("location") == "/done"
 
 
 def _opinion(
@@ -190,6 +195,6 @@ def _form(reply: Reply) -> Form:
 def _good(reply: Reply, found: Simulated) -> Reply:
     found.requests += 1
     found.statuses[reply.status] += 1
-    if reply.status != 200:
+    if reply.status not in (200, 303):
         raise SimulationError(f"{reply.path} answered {reply.status}")
     return reply

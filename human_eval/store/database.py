@@ -1,7 +1,8 @@
 """One writer, many readers. A write is acknowledged only after its commit has reached the disk.
 
 SQLite: WAL, synchronous FULL, foreign keys, BEGIN IMMEDIATE. Writes that wait together are committed together, each in
-a savepoint of its own, so that one that fails takes no other with it. PostgreSQL: the same, under an advisory lock.
+a savepoint of its own, so that one that fails takes no other with it. PostgreSQL: writes about one rater wait for each
+other, and so do those that count places; all others run side by side, each in a transaction of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import StaticPool
 
 from cogvideo.errors import MissingPrerequisite, UserError
@@ -25,8 +26,9 @@ Result = TypeVar("Result")
 BUSY_MS = 10_000
 MOST_TOGETHER = 64
 READERS = 4
-# Any number that no other program is likely to take: one writer a database.
-ADVISORY_LOCK = 0x636F6765
+POSTGRES_WRITERS = 8
+# Any number that no other program is likely to take. Held by whoever counts or gives places.
+SEATS_LOCK = 0x636F6765
 
 
 class StoreBusyError(Exception):
@@ -43,6 +45,7 @@ class Database:
         try:
             self._writer, self._reader = self._engines()
             with self._writer.begin() as connection:
+                lock_seats(connection)
                 upgrade(connection)
         except ModuleNotFoundError as error:
             raise MissingPrerequisite(
@@ -55,10 +58,16 @@ class Database:
         self._between = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="study-writer", daemon=True)
         self._thread.start()
+        self._writers = ThreadPoolExecutor(POSTGRES_WRITERS, thread_name_prefix="study-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="study-reader")
 
-    def submit_write(self, job: Callable[[Connection], Result]) -> Future[Result]:
-        """Run a job in the writer's next transaction; the future is done after the commit."""
+    def submit_write(self, job: Callable[[Connection], Result], rater: int = 0) -> Future[Result]:
+        """Run a job in the writer's next transaction; the future is done after the commit.
+
+        `rater` is the enrolment that the job is about, if it is about one alone; 0 has the whole study to itself.
+        """
+        if not self.is_sqlite:
+            return self._writers.submit(self._write_alone, job, rater)
         future: Future[Result] = Future()
         self._jobs.put((job, future))
         return future
@@ -97,6 +106,7 @@ class Database:
         if self._thread.is_alive():
             self._jobs.put(None)
             self._thread.join()
+        self._writers.shutdown()
         self._readers.shutdown()
         self._reader.dispose()
         self._writer.dispose()
@@ -109,8 +119,7 @@ class Database:
 
     def _engines(self) -> tuple[Engine, Engine]:
         if not self.is_sqlite:
-            writer = create_engine(self.url, pool_size=1, max_overflow=1, pool_pre_ping=True)
-            event.listen(writer, "begin", _lock_postgres)
+            writer = create_engine(self.url, pool_size=POSTGRES_WRITERS + 1, pool_pre_ping=True)
             return writer, create_engine(self.url, pool_size=READERS, pool_pre_ping=True)
         options = {"check_same_thread": False, "timeout": BUSY_MS / 1000}
         writer = create_engine(self.url, poolclass=StaticPool, connect_args=options)
@@ -119,6 +128,17 @@ class Database:
         reader = create_engine(self.url, connect_args=options, pool_size=READERS)
         event.listen(reader, "connect", _prepare_reader)
         return writer, reader
+
+    def _write_alone(self, job: Callable[[Connection], Result], rater: int) -> Result:
+        try:
+            with self._writer.begin() as connection:
+                if rater:
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SEATS_LOCK}, {rater})")
+                else:
+                    lock_seats(connection)
+                return job(connection)
+        except (OperationalError, IntegrityError) as error:
+            raise StoreBusyError(str(error.orig)) from error
 
     def _work(self) -> None:
         is_open = True
@@ -200,5 +220,7 @@ def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _lock_postgres(connection: Connection) -> None:
-    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
+def lock_seats(connection: Connection) -> None:
+    """Nobody else counts or gives places until this transaction ends. SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SEATS_LOCK})")

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from human_eval.assignment import Seat, draw_seat, plan_trials
 from human_eval.running import Running
+from human_eval.store.database import lock_seats
 from human_eval.store.opening import freeze
 from human_eval.store.schema import cell, enrolment, rater, study, trial
 from human_eval.study.design import consent_hash
@@ -147,6 +148,7 @@ def touch(connection: Connection, running: Running, enrolment_id: int) -> None:
     values: dict[str, Any] = {"seen_ms": running.clock.now_ms()}
     if row.state == LEFT:
         quota = running.study.quota
+        lock_seats(connection)
         if not row.is_preview and len(seats_taken(connection, running)) >= quota.raters + quota.slack:
             raise PlaceGoneError
         values["state"] = LIVE
