@@ -174,7 +174,7 @@ def _attention(network: Network, index: int, u_BSH: Tensor, T: int, masks: Masks
     parity = index % 2
     context = _across_frames(network, plus_q, plus_k, plus_v, T, masks.windows[parity], masks.plus[parity])
     plus_BVH = plus.dense[index](_joined(context))
-    gate_H = torch.sigmoid(plus.attn_distribution[index])
+    gate_H = torch.sigmoid(plus.attn_distribution[index]).to(base_BSH.dtype)
     mixed_BVH = torch.lerp(plus_BVH, base_BSH[:, T:], gate_H)
     return torch.cat([base_BSH[:, :T], mixed_BVH], dim=1)
 
@@ -212,6 +212,11 @@ def _across_frames(network: Network, q: Tensor, k: Tensor, v: Tensor, T: int, wi
 
 
 def _attend(network: Network, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    if q.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled():
+        # Backward of the CPU's kernel takes four times as long in bfloat16 as in float32.
+        with torch.autocast("cpu", enabled=False):
+            q, k, v, bias = q.float(), k.float(), v.float(), bias.float()
+            return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=network.active_dropout)
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=network.active_dropout)
 
 

@@ -39,20 +39,21 @@ class Loss:
         return self.per_token.detach().mean((0, 2))
 
 
-def read_records(records: Tensor, config: ModelConfig) -> tuple[Text, Tensor]:
+def read_records(records: Tensor, config: ModelConfig, frames: int | None = None) -> tuple[Text, Tensor]:
     """Texts and frames (B, N, F) of training rows: text slots, then image ids frame after frame.
 
-    Pads in the text, leading or trailing, are dropped; the rest is cut to `text_len` ids and padded on the left to
-    exactly that. Raises UserError for rows that this size cannot have.
+    N is `frames`, or that of the size. Pads in the text, leading or trailing, are dropped; the rest is cut to
+    `text_len` ids and padded on the left to exactly that. Raises UserError for rows that this size cannot have.
     """
-    images = config.frames * config.frame_len
+    N = frames or config.frames
+    images = N * config.frame_len
     if records.dim() != 2 or records.shape[1] <= images:
         raise UserError(
             f"training records must be rows of some text ids and {images} image ids, got shape "
             f"{tuple(records.shape)}; is this the size that they were written for?"
         )
     ids = records.long()
-    text_BT, frames_BNF = ids[:, :-images], ids[:, -images:].view(len(ids), config.frames, config.frame_len)
+    text_BT, frames_BNF = ids[:, :-images], ids[:, -images:].view(len(ids), N, config.frame_len)
     _check_range(text_BT, "text", config.vocab_size)
     _check_range(frames_BNF.flatten(1), "image", config.num_image_tokens)
     texts = [[token for token in row if token != config.pad_id][: config.text_len] for row in text_BT.tolist()]

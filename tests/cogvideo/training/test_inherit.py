@@ -43,7 +43,7 @@ def test_what_is_copied(start, started):
 def test_the_release_draws_the_output_projection(started):
     """N(0, 0.02), bias 0, another draw in each layer, the same for a seed."""
     (_, stage), (_, again) = started("release"), started("release")
-    weights = torch.stack([dense.weight for dense in stage.plus.dense])
+    weights = torch.stack([dense.weight for dense in stage.plus.dense]).detach()
     assert not any(dense.bias.any() for dense in stage.plus.dense)
     assert abs(float(weights.std()) - 0.02) < 0.001
     assert abs(float(weights.mean())) < 0.001

@@ -1,0 +1,110 @@
+"""Which rows a step takes: records by the order of `cogvideo.data`, or single frames of videos as pixels.
+
+R rows of a step, S x S pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cogvideo.config import ModelConfig
+from cogvideo.data.batch_order import BatchOrder, Entry
+from cogvideo.data.dataset import ClipDraw, RecordDataset, StillDraw
+from cogvideo.data.records import Records
+from cogvideo.errors import UserError
+from cogvideo.training.recipe import TrainingRecipe
+
+
+class Key(NamedTuple):
+    """A row: the phase of the recipe that it is for, the pass over the data, and the number of the record."""
+
+    phase: int
+    epoch: int
+    record: int
+
+    def __str__(self) -> str:
+        return f"record {self.record} (pass {self.epoch})"
+
+
+class RecordBatches:
+    """Rows of records, drawn as the recipe says. A phase has an order of its own over the records that suit it.
+
+    Raises UserError, before anything is trained, for a phase that no record suits.
+    """
+
+    def __init__(self, records: Records, recipe: TrainingRecipe, seed: int) -> None:
+        self.recipe = recipe
+        self.datasets = [RecordDataset(records, _draw(recipe, phase.min_fps), seed=seed) for phase in recipe.phases]
+        self.orders = [
+            BatchOrder(len(dataset), recipe.batch_size, seed=seed * 64 + number)
+            for number, dataset in enumerate(self.datasets)
+        ]
+
+    def keys(self, step: int) -> list[Key]:
+        number, done = self.recipe.phase_of(step), 0
+        for phase in self.recipe.phases[:number]:
+            done += phase.steps
+        entries = self.orders[number].batch((step - 1 - done) * self.recipe.batch_size)
+        indices = self.datasets[number].indices
+        return [Key(number, epoch, int(indices[index])) for epoch, index in entries]
+
+    def load(self, keys: Sequence[Key]) -> Tensor:
+        dataset = self.datasets[keys[0].phase]
+        places = np.searchsorted(dataset.indices, [key.record for key in keys]).tolist()
+        return dataset.tensor([Entry(key.epoch, place) for key, place in zip(keys, places, strict=True)])
+
+
+class FrameBatches:
+    """Single frames (R, S, S, 3) in uint8, every one of them once a pass."""
+
+    def __init__(self, frames: NDArray[np.uint8], batch_size: int, seed: int) -> None:
+        """`frames` may be mapped from a file; only the rows of a step are read."""
+        self.frames, self.batch_size = frames, batch_size
+        self.order = BatchOrder(len(frames), batch_size, seed=seed)
+
+    def keys(self, step: int) -> list[Key]:
+        return [Key(0, *entry) for entry in self.order.batch((step - 1) * self.batch_size)]
+
+    def load(self, keys: Sequence[Key]) -> Tensor:
+        return torch.from_numpy(np.stack([self.frames[key.record] for key in keys]))
+
+
+def _draw(recipe: TrainingRecipe, min_fps: float) -> Any:
+    text = recipe.text
+    if recipe.task == "base":
+        return StillDraw(first=text.photo, duration=text.duration, no_caption=text.drop)
+    only = tuple(Fraction(rate) for rate in recipe.only_fps) or None
+    return ClipDraw(only, Fraction(min_fps), video_suffix=text.suffix, no_caption=text.drop)
+
+
+class SuperresBatches:
+    """Rows of a flat file of int32 for super-resolution: text slots, low-resolution tokens, cells. Mapped, not copied.
+
+    Raises UserError for a file that holds no whole number of rows of this size.
+    """
+
+    def __init__(self, path: Path, config: ModelConfig, batch_size: int, seed: int) -> None:
+        wide = config.superres_text_len + config.frame_len + config.superres_grid**2
+        size = path.stat().st_size if path.is_file() else 0
+        if not size or size % (4 * wide):
+            raise UserError(
+                f"expected a file of int32 rows of {wide:,} ids at {path} ({config.superres_text_len} of text, "
+                f"{config.frame_len} tokens, {config.superres_grid**2:,} cells), got {size:,} bytes"
+            )
+        self.rows = np.memmap(path, "<i4", "r", shape=(size // (4 * wide), wide))
+        self.batch_size = batch_size
+        self.order = BatchOrder(len(self.rows), batch_size, seed=seed)
+
+    def keys(self, step: int) -> list[Key]:
+        return [Key(0, *entry) for entry in self.order.batch((step - 1) * self.batch_size)]
+
+    def load(self, keys: Sequence[Key]) -> Tensor:
+        return torch.from_numpy(np.stack([self.rows[key.record] for key in keys]).astype(np.int32))
