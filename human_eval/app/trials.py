@@ -28,7 +28,7 @@ from human_eval.store.answering import (
     save,
     serve,
 )
-from human_eval.store.enrolling import Place, place_of
+from human_eval.store.enrolling import Place
 from human_eval.study.design import Study, said
 from human_eval.wording import say
 
@@ -90,8 +90,7 @@ async def post(request: Request) -> Response:
         if wants_json:
             return JSONResponse({"problem": problem}, 422)
         return _render(here, shown, given.values, problem=problem, status=422)
-    place = await here.desk.read(lambda connection: place_of(connection, enrolment_id))
-    where = _next_path(here, place)
+    where = _next_path(here, saved.place)
     if wants_json:
         return JSONResponse(_told(saved, where))
     if given.is_final and saved.missing:
@@ -176,8 +175,8 @@ def _may_rate(place: Place) -> None:
         raise OtherPlaceError("/check")
 
 
-def _next_path(here: Visit, place: Place | None) -> str:
-    if place is None or place.state == "complete":
+def _next_path(here: Visit, place: Place) -> str:
+    if place.state == "complete":
         return "/done"
     if here.place.position <= place.practice and place.position != here.place.position:
         return "/practice"

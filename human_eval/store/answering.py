@@ -16,8 +16,8 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from human_eval.checks import judge
 from human_eval.running import Running
-from human_eval.store.enrolling import COMPLETE, finish_if_done, place_of, touch
-from human_eval.store.schema import answer, check_result, event, submission, trial
+from human_eval.store.enrolling import COMPLETE, Place, finish_if_done, place_of, touch
+from human_eval.store.schema import answer, check_result, enrolment, event, submission, trial
 
 EVENT_KINDS = ("play", "pause", "end", "stall", "seek", "blur", "focus", "error", "ready", "spread")
 MOST_EVENTS = 2000
@@ -79,13 +79,14 @@ class Page:
 
 
 class Saved(NamedTuple):
-    """What a save left behind. `missing`: fields without an answer, only told when the page was to be finished."""
+    """What a save left behind, and where the rater is now. `missing`: fields without an answer, only told when the page
+    was to be finished."""
 
     revision: int
     answers: dict[str, str]
     missing: tuple[str, ...]
     is_done: bool
-    is_complete: bool
+    place: Place
 
 
 def serve(connection: Connection, running: Running, enrolment_id: int, token: str) -> Page:
@@ -113,10 +114,7 @@ def save(connection: Connection, running: Running, enrolment_id: int, token: str
         return _saved(connection, running, row, given)
     if any(old.seq > given.seq for old in before):
         return _saved(connection, running, row, given)
-    place = place_of(connection, enrolment_id)
-    if place is None:
-        raise NotYoursError
-    if place.state == COMPLETE:
+    if connection.execute(select(enrolment.c.state).where(enrolment.c.id == enrolment_id)).scalar() == COMPLETE:
         raise FinishedError
     touch(connection, running, enrolment_id)
     answers = latest(connection, row.id)
@@ -240,9 +238,10 @@ def _page(connection: Connection, row: Row[Any]) -> Page:
 def _saved(connection: Connection, running: Running, row: Row[Any], given: Save) -> Saved:
     now = connection.execute(select(trial.c.revision, trial.c.done_ms).where(trial.c.id == row.id)).one()
     place = place_of(connection, row.enrolment_id)
+    assert place is not None
     answers = latest(connection, row.id)
     missing = _missing(running, answers) if given.is_final else ()
-    return Saved(now.revision, answers, missing, now.done_ms is not None, place is not None and place.state == COMPLETE)
+    return Saved(now.revision, answers, missing, now.done_ms is not None, place)
 
 
 def _checked(running: Running, values: Mapping[str, str]) -> dict[str, str]:

@@ -120,7 +120,7 @@ class Database:
     def _engines(self) -> tuple[Engine, Engine]:
         if not self.is_sqlite:
             writer = create_engine(self.url, pool_size=POSTGRES_WRITERS + 1, pool_pre_ping=True)
-            return writer, create_engine(self.url, pool_size=READERS, pool_pre_ping=True)
+            return writer, create_engine(self.url, pool_size=READERS, pool_pre_ping=True, isolation_level="AUTOCOMMIT")
         options = {"check_same_thread": False, "timeout": BUSY_MS / 1000}
         writer = create_engine(self.url, poolclass=StaticPool, connect_args=options)
         event.listen(writer, "connect", _prepare_writer)
