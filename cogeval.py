@@ -44,6 +44,7 @@ COMMANDS = {
     "generate": Lazy("Generate", "cogvideo.commands.generate", "generate", "Videos from prompts, with CogVideo."),
     "convert": Lazy("Generate", "cogvideo.commands.convert", "convert", "Released checkpoints to safetensors."),
     "tokenize": Lazy("Train", "cogvideo.commands.tokenize", "tokenize", "Videos and captions to records of tokens."),
+    "train": Lazy("Train", "cogvideo.commands.train", "train", "Networks by named recipes; all of the small ones."),
     "weights": Lazy("Prepare", "eval.commands.weights", "weights", "List, fetch, add or verify weights."),
     "data": Lazy("Prepare", "eval.commands.data", "data", "Draw the embedded data set, or check a folder."),
     "doctor": Lazy("Prepare", "eval.commands.doctor", "doctor", "What works here, and what is missing for which run."),

@@ -38,6 +38,7 @@ _EMBEDDED = TrainingRecipe(
     clip=1.0,
     dropout=0.0,
     text=TextRules(drop=0.1),
+    precision="bfloat16",
 )
 _EMBEDDED_STAGE = replace(
     _EMBEDDED,
@@ -143,6 +144,7 @@ _ALL = (
         clip=1.0,
         dropout=0.0,
         codebook=CodebookRules(warm_up=150),
+        precision="bfloat16",
     ),
     _EMBEDDED,
     replace(

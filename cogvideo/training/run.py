@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,9 +57,9 @@ class Request:
     recipe: TrainingRecipe
     data: Path
     out: Path
+    device: torch.device
     init: Path | None = None
     seed: int = 0
-    device: torch.device = torch.device("cpu")
     accumulate: int = 1
     save_every: int = 500
     log_every: int = 50

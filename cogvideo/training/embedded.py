@@ -1,0 +1,169 @@
+"""The whole small model from drawn videos: tokenizer, records, clusters, image network, both stages, pipeline folder.
+
+Every part is a training or a file of its own, whole or not there, so that the chain can be stopped anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cogvideo.checkpoint.cards import CARD_NAME, PipelineCard, write_card
+from cogvideo.checkpoint.convert import convert
+from cogvideo.checkpoint.images import image_tokenizer_at
+from cogvideo.checkpoint.staging import staged
+from cogvideo.config import get_size
+from cogvideo.data.cluster_codes import CLUSTERS, cluster_codes, write_clusters
+from cogvideo.data.record_card import CARD_NAME as RECORDS_CARD
+from cogvideo.data.sources import open_source
+from cogvideo.data.tokenizing import TokenizeSettings, tokenize
+from cogvideo.devices import choose_device
+from cogvideo.errors import UserError
+from cogvideo.prompting import ENGLISH, Prompts
+from cogvideo.tokenizer import load_tokenizer
+from cogvideo.training.recipes import get_recipe
+
+SIZE = "tiny"
+# Drawn clips: 17 frames at 8 a second, which hold clips of 5 at 8, 4 and 2.
+RECORD_FRAMES = 17
+RECORD_RATES = (Fraction(8),)
+# The image network is in both stages, frozen: first frames are made by that of stage 1.
+PIPELINE = {"stage1": "stage1/stage1", "stage2": "stage2/stage2"}
+
+
+class Stopped(Exception):  # noqa: N818 - it names the state
+    """A part was asked to stop, and has saved."""
+
+
+def make_embedded(
+    data: Path,
+    out: Path,
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    device: str = "auto",
+    is_quiet: bool = False,
+) -> Path | None:
+    """The pipeline folder in `out`, made of the videos in `data`; None if it was stopped by a signal.
+
+    What is there already is kept. `steps` replaces the number of steps of every training, for trials. Raises UserError
+    as the parts do.
+    """
+    runs = _Runs(out, steps=steps, seed=seed, device=device, is_quiet=is_quiet)
+    pipeline = out / "pipeline"
+    if (pipeline / "pipeline.json").is_file():
+        return pipeline
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with _forwarded(runs):
+        try:
+            runs.all({"tokenizer": (data, None)}, threads=cores)
+            # What ships is rounded, and ids belong to what ships.
+            tokenizer = out / "image_tokenizer"
+            if not (tokenizer / CARD_NAME).is_file():
+                convert(str(out / "tokenizer" / "image_tokenizer"), tokenizer, dtype="float16")
+            _records(data, out / "records", tokenizer, seed, workers, device)
+            _clusters(tokenizer, out / "clusters.safetensors", seed)
+            runs.all({"base": (out / "records", None)}, threads=cores)
+            base = out / "base" / "image"
+            runs.all(dict.fromkeys(("stage1", "stage2"), (out / "records", base)), threads=max(1, cores // 2))
+        except Stopped:
+            return None
+    _assemble(out, pipeline, tokenizer, seed)
+    return pipeline
+
+
+class _Runs:
+    """Trainings as processes of their own: two of them with one thread each use two cores better than one with two."""
+
+    def __init__(self, out: Path, *, steps: int | None, seed: int, device: str, is_quiet: bool) -> None:
+        self.out, self.steps, self.seed, self.device, self.is_quiet = out, steps, seed, device, is_quiet
+        self.is_stopped = False
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def all(self, wanted: dict[str, tuple[Path, Path | None]], threads: int) -> None:
+        """Train parts side by side, of their data and starting networks. Raises Stopped, or UserError if one fails."""
+        for name, (data, init) in wanted.items():
+            folder = self.out / name
+            if not any(path.is_file() for path in folder.glob(f"*/{CARD_NAME}")):
+                command = self._command(name, folder, data, init, threads)
+                # What they answer is not the answer of the whole.
+                self.running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        codes = [process.wait() for process in self.running]
+        self.running = []
+        if self.is_stopped:
+            raise Stopped
+        for name in wanted:
+            if any(codes) or not any(path.is_file() for path in (self.out / name).glob(f"*/{CARD_NAME}")):
+                raise UserError(f"training of {name} did not end well (exit {codes}); its line is above")
+
+    def stop(self) -> None:
+        """Ask all to save and end."""
+        self.is_stopped = True
+        for process in self.running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+
+    def _command(self, name: str, folder: Path, data: Path, init: Path | None, threads: int) -> list[str]:
+        recipe = get_recipe(f"embedded-{name}")
+        flags: Sequence[Any] = ("--data", data, "--out", folder, "--seed", self.seed, "--device", self.device)
+        flags = (*flags, "--threads", threads, *(("--init", init) if init else ()))
+        flags = (*flags, *(("--steps", self.steps) if self.steps else ()), *(("--quiet",) if self.is_quiet else ()))
+        return [sys.executable, "-m", "cogeval", "train", recipe.name, *map(str, flags)]
+
+
+@contextmanager
+def _forwarded(runs: _Runs) -> Iterator[None]:
+    """SIGTERM goes on to the parts; SIGINT reaches them by itself."""
+
+    def stop(number: int, frame: object) -> None:
+        runs.stop()
+
+    before = {name: signal.signal(name, stop) for name in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _records(data: Path, out: Path, tokenizer: Path, seed: int, workers: int, device: str) -> None:
+    if (out / RECORDS_CARD).is_file():
+        return
+    config = get_size(SIZE)
+    tokenize(
+        open_source(data),
+        out,
+        config=config,
+        image_tokenizer=image_tokenizer_at(tokenizer, device=choose_device(device), dtype=torch.float32),
+        prompts=Prompts(load_tokenizer(config, None), config, ENGLISH),
+        settings=TokenizeSettings(RECORD_RATES, RECORD_FRAMES, seed=seed),
+        workers=workers,
+    )
+
+
+def _clusters(tokenizer: Path, path: Path, seed: int) -> None:
+    if not path.is_file():
+        codes_KD = image_tokenizer_at(tokenizer).quantize.embed.weight.detach().float().numpy()
+        write_clusters(path, cluster_codes(codes_KD, CLUSTERS[len(codes_KD)], seed=seed))
+
+
+def _assemble(out: Path, pipeline: Path, tokenizer: Path, seed: int) -> None:
+    """Everything in half precision, in one folder, whole or not at all."""
+    with staged(pipeline) as place:
+        for role, folder in PIPELINE.items():
+            convert(str(out / folder), place / role, dtype="float16")
+        convert(str(tokenizer), place / "image_tokenizer")
+        shutil.copyfile(out / "clusters.safetensors", place / "clusters.safetensors")
+        note = f"trained on drawn shapes by `cogeval train embedded --seed {seed}`"
+        write_card(place, PipelineCard(name="cogvideo-tiny", sizes=get_size(SIZE).layout(), note=note))
