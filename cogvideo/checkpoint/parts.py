@@ -11,8 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cogvideo.checkpoint.cards import CARD_NAME, PIPELINE_CARD_NAME, Part, PipelineCard, read_pipeline_card
+from cogvideo.checkpoint.cards import (
+    CARD_NAME,
+    PIPELINE_CARD_NAME,
+    Part,
+    PipelineCard,
+    read_card,
+    read_pipeline_card,
+)
 from cogvideo.checkpoint.tensors import some
+from cogvideo.config import ModelConfig
 from cogvideo.errors import MissingPrerequisite, UserError
 from cogvideo.weights import WeightStore, load_catalogue
 
@@ -106,6 +114,11 @@ def find_parts(folder: Path | str) -> PipelineParts:
         card = read_pipeline_card(folder)
     elif form == "released":
         card = PipelineCard(name=folder.resolve().name, language="zh", licence="CogVideo model licence")
+    elif found["stage1"] is not None and (found["stage1"] / CARD_NAME).is_file():
+        # Converted one by one: a network with the pieces of the released text model was told in Chinese.
+        own = read_card(found["stage1"])
+        language = "zh" if own.sizes.get("text_pieces") == ModelConfig.text_pieces else "en"
+        card = PipelineCard(name=folder.resolve().name, language=language, licence=own.licence)
     stage1, image_tokenizer = found.pop("stage1"), found.pop("image_tokenizer")
     if stage1 is None:
         raise _missing(folder, form, "stage1")

@@ -19,6 +19,8 @@ import torch
 
 import cogeval
 from cogvideo import CogVideo
+from cogvideo.checkpoint.cards import Card, Source, write_card
+from cogvideo.checkpoint.parts import find_parts
 from cogvideo.config import ModelConfig
 from cogvideo.network import Network, initialise_
 from cogvideo.tokenizer import IceTokenizer
@@ -215,6 +217,18 @@ def test_a_released_folder_is_told_in_chinese(released, config):
     assert prompts.key_frames_guider(4.0) == ids("4.0秒", "视频")
     assert prompts.between(PROMPT, 0.5) == ids("0.5秒", PROMPT)
     assert prompts.superres(PROMPT) == ids(PROMPT)
+
+
+@pytest.mark.parametrize(("pieces", "language"), [(130000, "zh"), (48, "en")])
+def test_networks_converted_one_by_one_keep_their_language(tmp_path, pieces, language):
+    """There is no card of the whole then: the text pieces of stage 1 tell whose it is."""
+    (tmp_path / "image_tokenizer").mkdir()
+    (tmp_path / "stage1").mkdir()
+    origin = Source(name="cogvideo-stage1")
+    sizes = {"text_pieces": pieces}
+    card = Card(kind="stage1", sizes=sizes, dtype="float16", tensors=0, parameters=0, files={}, source=origin)
+    write_card(tmp_path / "stage1", card)
+    assert find_parts(tmp_path).card.language == language
 
 
 def test_the_published_clusters_are_the_ones_that_are_drawn_from(released, converted):
