@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from cogvideo.checkpoint.cards import PipelineCard, write_card
+from cogvideo.checkpoint.convert import convert
+from cogvideo.checkpoint.loading import save_network
 from cogvideo.config import ModelConfig, get_size
 from cogvideo.network import Network
 from cogvideo.pipeline import CogVideo
@@ -302,3 +305,20 @@ def _pipeline(seed=0, superres=False, iterative=False, stage2=True, **changes):
 def make_pipeline():
     """`CogVideo` with random weights, strong enough that prompts, frames and seeds all show in what is drawn."""
     return _pipeline
+
+
+def _shapes_folder(make_pipeline, folder):
+    networks = make_pipeline(superres=True, iterative=True).networks
+    for role in ("stage1", "stage2", "superres", "iterative"):
+        save_network(getattr(networks, role), folder / role, role, source="random")
+    torch.save({"module": networks.image_tokenizer.state_dict()}, folder / "ice_image.pt")
+    convert(folder / "ice_image.pt", folder / "image_tokenizer", notify=lambda _line: None)
+    (folder / "ice_image.pt").unlink()
+    write_card(folder, PipelineCard(name="shapes"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weights(make_pipeline, tmp_path_factory):
+    """A folder of small networks with the words of `tiny`."""
+    return _shapes_folder(make_pipeline, tmp_path_factory.mktemp("weights") / "shapes")
