@@ -12,15 +12,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from human_eval.checks import judge
 from human_eval.running import Running
-from human_eval.store.enrolling import COMPLETE, Place, finish_if_done, place_of, touch
-from human_eval.store.schema import answer, check_result, enrolment, event, submission, trial
+from human_eval.store.enrolling import COMPLETE, Place, finish, place_of, touch
+from human_eval.store.schema import answer, check_result, enrolment, event, rater, submission, trial
 
 EVENT_KINDS = ("play", "pause", "end", "stall", "seek", "blur", "focus", "error", "ready", "spread")
 MOST_EVENTS = 2000
+
+_other = trial.alias()
+# A trial with what decides whether its rater may be on it: one statement, as every request about a page begins with it.
+ROW = (
+    select(
+        trial,
+        enrolment.c.state,
+        rater.c.is_preview,
+        select(func.min(_other.c.position))
+        .where(_other.c.enrolment_id == bindparam("of"), _other.c.done_ms.is_(None))
+        .scalar_subquery()
+        .label("ahead"),
+    )
+    .join(enrolment, enrolment.c.id == trial.c.enrolment_id)
+    .join(rater, rater.c.id == enrolment.c.rater_id)
+    .where(trial.c.token == bindparam("behind"), trial.c.enrolment_id == bindparam("of"))
+)
 
 
 class NotYoursError(Exception):
@@ -92,7 +109,7 @@ class Saved(NamedTuple):
 def serve(connection: Connection, running: Running, enrolment_id: int, token: str) -> Page:
     """The page behind a token, marked as served. Raises NotYoursError, NotYetError, PlaceGoneError."""
     row = _row(connection, enrolment_id, token)
-    touch(connection, running, enrolment_id)
+    touch(connection, running, enrolment_id, row)
     if row.served_ms is None:
         connection.execute(update(trial).where(trial.c.id == row.id).values(served_ms=running.clock.now_ms()))
     return _page(connection, row)
@@ -114,9 +131,9 @@ def save(connection: Connection, running: Running, enrolment_id: int, token: str
         return _saved(connection, running, row, given)
     if any(old.seq > given.seq for old in before):
         return _saved(connection, running, row, given)
-    if connection.execute(select(enrolment.c.state).where(enrolment.c.id == enrolment_id)).scalar() == COMPLETE:
+    if row.state == COMPLETE:
         raise FinishedError
-    touch(connection, running, enrolment_id)
+    touch(connection, running, enrolment_id, row)
     answers = latest(connection, row.id)
     changed = {name: value for name, value in values.items() if answers.get(name) != value}
     seen = max([given.base, *(old.revision for old in before)])
@@ -155,9 +172,11 @@ def save(connection: Connection, running: Running, enrolment_id: int, token: str
     )
     if done_ms is not None:
         _judge(connection, running, row, answers | values, now)
-        if is_final:
-            finish_if_done(connection, running, enrolment_id)
-    return _saved(connection, running, row, given)
+    place = _place(connection, enrolment_id)
+    if is_final and not place.token:
+        finish(connection, running, enrolment_id)
+        place = place._replace(state=COMPLETE)
+    return Saved(revision, answers | values, missing, done_ms is not None, place)
 
 
 def record_events(
@@ -201,23 +220,26 @@ def record_events(
 def latest(connection: Connection, trial_id: int) -> dict[str, str]:
     """The answers that count: the last revision of each field."""
     rows = connection.execute(
-        select(answer.c.field, answer.c.value).where(answer.c.trial_id == trial_id).order_by(answer.c.revision)
+        select(answer.c.field, answer.c.value)
+        .where(answer.c.trial_id == trial_id)
+        .order_by(answer.c.revision, answer.c.id)
     )
     return {row.field: row.value for row in rows}
 
 
 def _row(connection: Connection, enrolment_id: int, token: str, further: int = 0) -> Row[Any]:
-    row = connection.execute(
-        select(trial).where(trial.c.token == token, trial.c.enrolment_id == enrolment_id)
-    ).one_or_none()
+    row = connection.execute(ROW, {"of": enrolment_id, "behind": token}).one_or_none()
     if row is None:
         raise NotYoursError
-    ahead = connection.execute(
-        select(func.min(trial.c.position)).where(trial.c.enrolment_id == enrolment_id, trial.c.done_ms.is_(None))
-    ).scalar()
-    if ahead is not None and row.position > ahead + further:
+    if row.ahead is not None and row.position > row.ahead + further:
         raise NotYetError
     return row
+
+
+def _place(connection: Connection, enrolment_id: int) -> Place:
+    place = place_of(connection, enrolment_id)
+    assert place is not None
+    return place
 
 
 def _page(connection: Connection, row: Row[Any]) -> Page:
@@ -237,11 +259,9 @@ def _page(connection: Connection, row: Row[Any]) -> Page:
 
 def _saved(connection: Connection, running: Running, row: Row[Any], given: Save) -> Saved:
     now = connection.execute(select(trial.c.revision, trial.c.done_ms).where(trial.c.id == row.id)).one()
-    place = place_of(connection, row.enrolment_id)
-    assert place is not None
     answers = latest(connection, row.id)
     missing = _missing(running, answers) if given.is_final else ()
-    return Saved(now.revision, answers, missing, now.done_ms is not None, place)
+    return Saved(now.revision, answers, missing, now.done_ms is not None, _place(connection, row.enrolment_id))
 
 
 def _checked(running: Running, values: Mapping[str, str]) -> dict[str, str]:

@@ -133,7 +133,7 @@ class Database:
         try:
             with self._writer.begin() as connection:
                 if rater:
-                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SEATS_LOCK}, {rater})")
+                    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s, %s)", (SEATS_LOCK, rater))
                 else:
                     lock_seats(connection)
                 return job(connection)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, or_, select, update
 
 from human_eval.assignment import Seat, draw_seat, plan_trials
 from human_eval.running import Running
@@ -16,6 +16,26 @@ from human_eval.store.schema import cell, enrolment, rater, study, trial
 from human_eval.study.design import consent_hash
 
 LIVE, COMPLETE, LEFT, SCREENED = "live", "complete", "left", "screened"
+
+# An enrolment with all its trials, in one statement: every request of a rater asks it.
+PLACE = (
+    select(
+        enrolment.c.ordinal,
+        enrolment.c.state,
+        enrolment.c.checked,
+        rater.c.pseudonym,
+        rater.c.language,
+        rater.c.is_preview,
+        trial.c.position,
+        trial.c.kind,
+        trial.c.token,
+        trial.c.done_ms,
+    )
+    .join(rater, rater.c.id == enrolment.c.rater_id)
+    .outerjoin(trial, trial.c.enrolment_id == enrolment.c.id)
+    .where(enrolment.c.id == bindparam("of"))
+    .order_by(trial.c.position)
+)
 
 
 class StudyFullError(Exception):
@@ -140,11 +160,13 @@ def seats_taken(connection: Connection, running: Running) -> list[Seat]:
     return [Seat(*row) for row in rows]
 
 
-def touch(connection: Connection, running: Running, enrolment_id: int) -> None:
-    """The rater is here. One who had left gets the place back if there is still one. Raises PlaceGoneError."""
-    row = connection.execute(
-        select(enrolment.c.state, rater.c.is_preview).join(rater).where(enrolment.c.id == enrolment_id)
-    ).one()
+def touch(connection: Connection, running: Running, enrolment_id: int, known: Row[Any] | None = None) -> None:
+    """The rater is here. One who had left gets the place back if there is still one. Raises PlaceGoneError.
+
+    `known`: a row with `state` and `is_preview`, if this transaction has read one.
+    """
+    query = select(enrolment.c.state, rater.c.is_preview).join(rater).where(enrolment.c.id == enrolment_id)
+    row = connection.execute(query).one() if known is None else known
     values: dict[str, Any] = {"seen_ms": running.clock.now_ms()}
     if row.state == LEFT:
         quota = running.study.quota
@@ -164,18 +186,10 @@ def leave(connection: Connection, enrolment_id: int) -> None:
 
 def place_of(connection: Connection, enrolment_id: int) -> Place | None:
     """Where a rater is; None for an enrolment that is not there (any more)."""
-    row = connection.execute(
-        select(enrolment, rater.c.pseudonym, rater.c.language, rater.c.is_preview)
-        .join(rater)
-        .where(enrolment.c.id == enrolment_id)
-    ).one_or_none()
-    if row is None:
+    rows = connection.execute(PLACE, {"of": enrolment_id}).all()
+    if not rows:
         return None
-    trials = connection.execute(
-        select(trial.c.position, trial.c.kind, trial.c.token, trial.c.done_ms)
-        .where(trial.c.enrolment_id == enrolment_id)
-        .order_by(trial.c.position)
-    ).all()
+    row, trials = rows[0], [one for one in rows if one.position is not None]
     waiting = next((one for one in trials if one.done_ms is None), None)
     return Place(
         enrolment_id,
@@ -193,20 +207,14 @@ def place_of(connection: Connection, enrolment_id: int) -> Place | None:
     )
 
 
-def finish_if_done(connection: Connection, running: Running, enrolment_id: int) -> bool:
-    """Mark the enrolment complete once every trial is done."""
-    left = connection.execute(
-        select(func.count()).select_from(trial).where(trial.c.enrolment_id == enrolment_id, trial.c.done_ms.is_(None))
-    ).scalar_one()
-    if left:
-        return False
+def finish(connection: Connection, running: Running, enrolment_id: int) -> None:
+    """Every trial is done: mark the enrolment complete."""
     now = running.clock.now_ms()
     connection.execute(
         update(enrolment)
         .where(enrolment.c.id == enrolment_id, enrolment.c.state != COMPLETE)
         .values(state=COMPLETE, finished_ms=now, seen_ms=now)
     )
-    return True
 
 
 def record_environment(connection: Connection, enrolment_id: int, facts: dict[str, object], passed: bool) -> None:

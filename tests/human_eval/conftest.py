@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -182,8 +183,9 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         missing("postgres is not installed (Debian: apt-get install postgresql; pip install psycopg psycopg-binary)")
     root = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     # PostgreSQL refuses to run as root.
-    user = {"user": "nobody"} if os.getuid() == 0 else {}
-    if user:
+    user = {"cwd": root}
+    if os.getuid() == 0:
+        user |= {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
         shutil.chown(root, "nobody")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     data = root / "data"
@@ -194,16 +196,20 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         import psycopg
 
-        for _ in range(150):
+        end = time.monotonic() + 60
+        while True:
             try:
                 psycopg.connect(f"host={root} user=study dbname=postgres").close()
                 break
             except psycopg.OperationalError:
+                if process.poll() is not None or time.monotonic() > end:
+                    raise
                 time.sleep(0.1)
         yield str(root)
     finally:
-        process.terminate()
-        process.wait(timeout=20)
+        # Its fast way to stop: the gentle one waits for every client to go.
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
         shutil.rmtree(root, ignore_errors=True)
 
 
