@@ -23,6 +23,23 @@ LOADED_AHEAD = (
     "performance.getEntriesByType('resource').filter((one) => one.initiatorType === 'fetch'"
     " && /\\/(t|m)\\//.test(one.name) && !one.name.endsWith('events')).length >= 12"
 )
+# What of a page is wider than the window, and which controls have words that do not fit or something else on top.
+CUT_OFF = """() => {
+    const found = [], wide = document.documentElement.scrollWidth - innerWidth;
+    if (wide > 0) found.push(`${wide} px too wide`);
+    for (const one of document.querySelectorAll("button, a.button, .segments label, .choice label")) {
+        if (one.closest(".scroll")) continue;
+        one.scrollIntoView({ block: "center", behavior: "instant" });
+        const box = one.getBoundingClientRect(), words = one.textContent.trim().replace(/\\s+/g, " ").slice(0, 40);
+        if (!box.width) continue;
+        if (box.left < 0 || box.right > innerWidth) found.push(`outside: ${words}`);
+        const top = document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2);
+        if (!top || !(one.contains(top) || top.contains(one))) found.push(`covered: ${words}`);
+        for (const part of [one, ...one.querySelectorAll(".figure, span:not(.word, .hidden)")])
+            if (part.scrollWidth > part.clientWidth + 1 && part.clientWidth > 1) found.push(`does not fit: ${words}`);
+    }
+    return found;
+}"""
 AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
@@ -40,7 +57,8 @@ class Person:
     """One browser window that goes through a study by keyboard."""
 
     def __init__(self, browser, address: str, folder: Path, **settings) -> None:
-        self.context = browser.new_context(base_url=address, viewport={"width": 1280, "height": 900}, **settings)
+        settings = {"viewport": {"width": 1280, "height": 900}} | settings
+        self.context = browser.new_context(base_url=address, **settings)
         self.page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE_S * 1000)
         self.complaints: list[str] = []
@@ -184,6 +202,37 @@ def test_from_consent_to_code_by_keyboard_alone(browser, serve_process, study_fo
     assert answers == 9 * 13
     assert events["ready"] == 9
     assert events["play"] >= 9
+
+
+def test_at_four_hundred_per_cent_nothing_is_cut_off_or_covered(browser, serve_process, study_folder: Path) -> None:
+    """What zooming a window of 1280 x 900 to 400 % does: 320 x 225 px of layout, four device pixels each."""
+    server = serve_process(study_folder)
+    small = {"viewport": {"width": 320, "height": 225}, "device_scale_factor": 4}
+    person = Person(browser, server.address, study_folder, **small)
+    found: dict[str, list[str]] = {}
+    person.page.goto("/?lang=en")
+    found["consent"] = person.page.evaluate(CUT_OFF) + axe(person.page)
+    person.consent()
+    while not person.page.url.endswith("/done"):
+        name = "trial" if "/t/" in person.page.url else person.page.url.rsplit("/", 1)[1]
+        if name not in found:
+            found[name] = person.page.evaluate(CUT_OFF) + axe(person.page)
+        before = person.page.url
+        if name == "trial":
+            person.rate()
+        else:
+            person.focus_on("Continue")
+            person.press("Enter")
+        person.page.wait_for_url(lambda url, before=before: url != before)
+    found["done"] = person.page.evaluate(CUT_OFF) + axe(person.page)
+    person.page.goto("/admin/login")
+    person.page.fill("input", "the-token")
+    person.press("Enter")
+    person.page.wait_for_url("**/admin")
+    found["admin"] = person.page.evaluate(CUT_OFF) + axe(person.page)
+    assert len(found) >= 5
+    assert {name: problems for name, problems in found.items() if problems} == {}
+    person.close()
 
 
 def test_videos_of_a_page_stay_in_step(browser, serve_process, study_folder: Path) -> None:
