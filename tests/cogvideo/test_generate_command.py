@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import pytest
 from PIL import Image
 
 import cogeval
+from cogvideo.commands.progress import duration
 from cogvideo.commands.reading import read_prompts
 from cogvideo.forward import QUIRKS
 from cogvideo.pipeline import CogVideo
@@ -386,6 +389,64 @@ def test_an_interrupted_run_says_so_and_leaves_whole_files(weights, tmp_path):
     assert out == ""
     assert "Traceback" not in err
     assert {path.suffix for path in (tmp_path / "videos").iterdir()} == {".json", ".mp4"}
+
+
+# --- what is shown meanwhile
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.04, "0.0 s"), (9.7, "9.7 s"), (12.4, "12 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
+)
+def test_durations_are_for_people(seconds, words):
+    assert duration(seconds) == words
+
+
+SHOWN = """
+from time import sleep
+from cogvideo.commands.progress import phase_bars
+with phase_bars(is_quiet=False) as (say, progress):
+    for batch in (1, 2):
+        for phase, total in (("key frames", 64), ("super-resolution", 33)):
+            for done in range(1, total + 1):
+                progress(phase, done, total)
+                sleep(0.01)
+        say(f"batch {batch} done")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals there")
+def test_a_terminal_shows_units_and_their_rate(tmp_path):
+    """In 80 columns, and the second batch starts with bars of its own."""
+    import pty
+
+    main, terminal = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "NO_COLOR": "1"}
+    process = subprocess.Popen([sys.executable, "-c", SHOWN], stderr=terminal, env=environment, cwd=tmp_path)
+    os.close(terminal)
+    seen = bytearray()
+    with contextlib.suppress(OSError):  # Linux says EIO at the end
+        while piece := os.read(main, 65536):
+            seen += piece
+    os.close(main)
+    assert process.wait() == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode()).replace("\r", "\n")
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    assert max(map(len, lines)) < 80
+    assert "batch 1 done" in lines
+    assert "batch 2 done" in lines
+    assert any(re.search(r"key frames .* \d+ of 64 tokens +\d+/s +\d+:\d\d$", line) for line in lines), lines
+    second = lines[lines.index("batch 1 done") + 1 : lines.index("batch 2 done")]
+    first_bars = next(number for number, line in enumerate(second) if re.search(r" [1-5]?\d of 64 tokens", line))
+    assert "super-resolution" not in "".join(second[first_bars : first_bars + 2])
+    assert any("33 of 33 frames" in line for line in second)
+
+
+def test_nothing_moves_where_nobody_looks():
+    """A log has the lines alone."""
+    process = subprocess.run([sys.executable, "-c", SHOWN], capture_output=True, text=True, check=True)
+    assert process.stderr == "batch 1 done\nbatch 2 done\n"
+    assert process.stdout == ""
 
 
 # --- the whole way with the size that everybody can try

@@ -22,9 +22,11 @@ SHORT = ("--frames", 5, "--fps", 1, "--no-super-resolution")
 
 
 @pytest.fixture
-def door(capsys, monkeypatch, tmp_path):
+def door(capsys, monkeypatch, tmp_path, tmp_path_factory):
     """Runs the command in an empty folder; gives (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
+    # No file that another test has fetched.
+    monkeypatch.setenv("COGEVAL_HOME", str(tmp_path_factory.mktemp("home")))
 
     def run(*arguments):
         code = cogeval.main(["generate", *map(str, arguments)])

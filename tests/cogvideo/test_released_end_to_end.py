@@ -152,8 +152,10 @@ def converted(released, tmp_path_factory):
 
 
 @pytest.fixture
-def door(capsys, monkeypatch, tmp_path):
+def door(capsys, monkeypatch, tmp_path, tmp_path_factory):
     monkeypatch.chdir(tmp_path)
+    # No file that another test has fetched.
+    monkeypatch.setenv("COGEVAL_HOME", str(tmp_path_factory.mktemp("home")))
 
     def run(*arguments):
         code = cogeval.main(["generate", *map(str, arguments)])
