@@ -149,15 +149,15 @@ def enrol(
 def seats_taken(connection: Connection, running: Running) -> list[Seat]:
     """Seats of complete and live raters, after those who have not been seen for too long have been marked as left."""
     limit = running.clock.now_ms() - running.study.limits.live_minutes * 60_000
-    connection.execute(
-        update(enrolment).where(enrolment.c.state == LIVE, enrolment.c.seen_ms < limit).values(state=LEFT)
-    )
+    is_gone = (enrolment.c.state == LIVE) & (enrolment.c.seen_ms < limit)
     rows = connection.execute(
-        select(enrolment.c.cell, enrolment.c.item_row)
+        select(enrolment.c.cell, enrolment.c.item_row, rater.c.is_preview, is_gone.label("is_gone"))
         .join(rater)
-        .where(or_(enrolment.c.state == LIVE, enrolment.c.state == COMPLETE), ~rater.c.is_preview)
-    )
-    return [Seat(*row) for row in rows]
+        .where(or_(enrolment.c.state == LIVE, enrolment.c.state == COMPLETE))
+    ).all()
+    if any(row.is_gone for row in rows):
+        connection.execute(update(enrolment).where(is_gone).values(state=LEFT))
+    return [Seat(row.cell, row.item_row) for row in rows if not row.is_gone and not row.is_preview]
 
 
 def touch(connection: Connection, running: Running, enrolment_id: int, known: Row[Any] | None = None) -> None:
