@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,8 @@ def train(recipe: str | None, **flags: Any) -> Finished:
 
     chosen = _changed(get_recipe(recipe), flags)
     result = _train(chosen, out, flags)
+    if os.environ.get("RANK", "0") != "0":  # torchrun: the first process answers for all.
+        return Finished()
     if flags["is_json"]:
         click.echo(json.dumps(_values(result), indent=1))
         return Finished(json=True)

@@ -34,6 +34,8 @@ from cogvideo.tokenizer import load_tokenizer
 from cogvideo.training.recipes import get_recipe
 
 SIZE = "tiny"
+# Of the image network on a CPU: more of them would have too few rows of a batch each.
+PROCESSES = 2
 # Drawn clips: 17 frames at 8 a second, which hold clips of 5 at 8, 4 and 2.
 RECORD_FRAMES = 17
 RECORD_RATES = (Fraction(8),)
@@ -65,6 +67,7 @@ def make_embedded(
     if (pipeline / "pipeline.json").is_file():
         return pipeline
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    has_gpu = choose_device(device).type == "cuda"
     with _forwarded(runs):
         try:
             runs.all({"tokenizer": (data, None)}, threads=cores)
@@ -74,7 +77,7 @@ def make_embedded(
                 convert(str(out / "tokenizer" / "image_tokenizer"), tokenizer, dtype="float16")
             _records(data, out / "records", tokenizer, seed, workers, device)
             _clusters(tokenizer, out / "clusters.safetensors", seed)
-            runs.all({"base": (out / "records", None)}, threads=cores)
+            runs.all({"base": (out / "records", None)}, processes=PROCESSES if cores > 1 and not has_gpu else 1)
             base = out / "base" / "image"
             runs.all(dict.fromkeys(("stage1", "stage2"), (out / "records", base)), threads=max(1, cores // 2))
         except Stopped:
@@ -91,12 +94,12 @@ class _Runs:
         self.is_stopped = False
         self.running: list[subprocess.Popen[bytes]] = []
 
-    def all(self, wanted: dict[str, tuple[Path, Path | None]], threads: int) -> None:
+    def all(self, wanted: dict[str, tuple[Path, Path | None]], threads: int = 1, processes: int = 1) -> None:
         """Train parts side by side, of their data and starting networks. Raises Stopped, or UserError if one fails."""
         for name, (data, init) in wanted.items():
             folder = self.out / name
             if not any(path.is_file() for path in folder.glob(f"*/{CARD_NAME}")):
-                command = self._command(name, folder, data, init, threads)
+                command = self._command(name, folder, data, init, threads, processes)
                 # What they answer is not the answer of the whole.
                 self.running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
         codes = [process.wait() for process in self.running]
@@ -114,12 +117,16 @@ class _Runs:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
 
-    def _command(self, name: str, folder: Path, data: Path, init: Path | None, threads: int) -> list[str]:
+    def _command(
+        self, name: str, folder: Path, data: Path, init: Path | None, threads: int, processes: int
+    ) -> list[str]:
         recipe = get_recipe(f"embedded-{name}")
         flags: Sequence[Any] = ("--data", data, "--out", folder, "--seed", self.seed, "--device", self.device)
         flags = (*flags, "--threads", threads, *(("--init", init) if init else ()))
         flags = (*flags, *(("--steps", self.steps) if self.steps else ()), *(("--quiet",) if self.is_quiet else ()))
-        return [sys.executable, "-m", "cogeval", "train", recipe.name, *map(str, flags)]
+        launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+        start = [sys.executable, "-m", *(launcher if processes > 1 else ()), "cogeval"]
+        return [*start, "train", recipe.name, *map(str, flags)]
 
 
 @contextmanager

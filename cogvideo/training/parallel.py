@@ -1,7 +1,7 @@
 """One process or several under `torchrun`: who this one is, what it shares, and how a task is spread over all.
 
-Transformers are sharded with FSDP2 (`fully_shard`), layer by layer: parameters, gradients and moments lie once in the
-whole group, on GPUs (NCCL) as on CPUs (gloo). The image tokenizer is small and is kept whole by everyone.
+Large transformers are sharded with FSDP2 (`fully_shard`), layer by layer: parameters, gradients and moments lie once in
+the whole group, on GPUs (NCCL) as on CPUs (gloo). Small networks are kept whole by everyone.
 """
 
 from __future__ import annotations

@@ -46,6 +46,8 @@ PARTS: dict[str, Part] = {
     "superres": "superres",
 }
 KINDS: dict[str, Kind] = {"base": "image", "stage1": "video", "stage2": "video", "superres": "superres"}
+# Parameters from which a network is spread over the processes instead of kept by each.
+SHARDED_FROM = 50_000_000
 # Folder names in a pipeline folder.
 NAMES = {"tokenizer": "image_tokenizer", "base": "image"}
 
@@ -95,7 +97,7 @@ def train(request: Request, listeners: Sequence[Listener] = ()) -> Result:
         batches, data_facts = _batches(request, config, task, world)
         facts |= data_facts | {"precision": "bfloat16" if is_half else "float32"}
         task.to(device)
-        is_sharded = not world.is_alone and recipe.task != "tokenizer"
+        is_sharded = not world.is_alone and recipe.task != "tokenizer" and _is_large(task)
         if is_sharded:
             shard_(task, cast(Network, task.network), device, half=is_half)
         options = Options(
@@ -237,6 +239,11 @@ def _identity(folder: Path) -> str:
     if not (folder / CARD_NAME).is_file():
         return folder.name
     return ",".join(sorted(record.sha256[:16] for record in read_card(folder).files.values()))
+
+
+def _is_large(task: Task) -> bool:
+    """Whether sharding pays: a small network is sent as one message of gradients faster than as its parts."""
+    return sum(parameter.numel() for parameter in task.parameters()) >= SHARDED_FROM
 
 
 def _is_half(recipe: TrainingRecipe, device: torch.device) -> bool:
