@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import functools
 import json
 import os
 import re
@@ -347,8 +348,16 @@ def test_a_run_that_lost_videos_makes_them_as_they_were(short, tmp_path, dtype):
 def start(*arguments, folder):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "cogeval", "generate", *map(str, arguments)]
+    # Whoever runs the tests in the background may have told all children to ignore Ctrl-C.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heard,
     )
 
 
