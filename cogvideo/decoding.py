@@ -45,6 +45,13 @@ class Plan:
     has_plus: bool = True
     quirks: Quirks = CONSISTENT
 
+    def windows(self, grid: int) -> tuple[Windows, Windows] | None:
+        """What decoding sees in even and odd layers, None without the temporal channel."""
+        if not self.has_plus:
+            return None
+        odd = self.quirks.odd_windows
+        return layer_windows(grid, self.window, 0, odd), layer_windows(grid, self.window, 1, odd)
+
 
 class At(Protocol):
     """Where one token's key and value go, and which slots it sees."""
@@ -89,11 +96,7 @@ class Decoder:
             raise ValueError(
                 f"the text is {length} ids long, the longest that this size takes is {config.max_text_len} ids"
             )
-        windows: tuple[Windows, Windows] | None = None
-        if plan.has_plus:
-            odd = plan.quirks.odd_windows
-            windows = (layer_windows(config.grid, plan.window, 0, odd), layer_windows(config.grid, plan.window, 1, odd))
-        spec = CacheSpec(config, self.rows, length, len(plan.order), windows, rings)
+        spec = CacheSpec(config, self.rows, length, len(plan.order), plan.windows(config.grid), rings)
         self.cache = Cache(spec, network.dtype, network.device)
         network.fuse_()
         self._positions = frame_positions(network).detach()

@@ -23,7 +23,6 @@ from cogvideo.randomness import Stream, stream, uniform
 from cogvideo.sampling import SamplerSettings, greedy, sample
 from cogvideo.schedule import Slot, Step, sequential, wavefront
 from cogvideo.settings import GenerationSettings, Timeline
-from cogvideo.windows import layer_windows
 
 # Called with the phase ("first frame", "key frames", "frames between") and the tokens just made.
 Advance = Callable[[str, int], None]
@@ -306,7 +305,7 @@ class Hierarchy:
     def _steps(self, plan: Plan, first: int) -> list[Step]:
         if not (self.settings.is_parallel and plan.given):
             return sequential(plan.order, first, self.config.frame_len)
-        tables = [layer_windows(self.config.grid, plan.window, parity, plan.quirks.odd_windows) for parity in (0, 1)]
+        tables = plan.windows(self.config.grid) or ()
         seen = [
             sorted({cell for table in tables for cell in table.members(table.groups[cell_])})
             for cell_ in range(self.config.frame_len)
@@ -317,15 +316,13 @@ class Hierarchy:
         """How many sequences fit: `max_rows` if a person said so, else by the memory that caches may take."""
         if self.settings.max_rows:
             return self.settings.max_rows
-        windows = None
-        if plan.has_plus:
-            odd = plan.quirks.odd_windows
-            windows = (
-                layer_windows(self.config.grid, plan.window, 0, odd),
-                layer_windows(self.config.grid, plan.window, 1, odd),
-            )
         spec = CacheSpec(
-            self.config, 2 if plan.guidance_scale is not None else 1, width, len(plan.order), windows, rings
+            self.config,
+            2 if plan.guidance_scale is not None else 1,
+            width,
+            len(plan.order),
+            plan.windows(self.config.grid),
+            rings,
         )
         row_bytes = spec.bytes(network.dtype.itemsize)
         free = available_memory(self.device)
