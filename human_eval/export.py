@@ -19,6 +19,7 @@ from cogvideo.errors import MissingPrerequisite
 from eval.records import read_result, read_samples, whole_file
 from human_eval.collected import Collected, collect
 from human_eval.running import Running
+from human_eval.spreadsheet import harmless
 from human_eval.store.database import Database
 from human_eval.study.design import Study, canonical, design_hash, said
 from human_eval.study.sources import slug
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from human_eval.analysis.tables import StudyTables
 
 Row = dict[str, Any]
-# What a spreadsheet takes for the start of a formula, also after blanks that it drops, also in full width.
-FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 COLUMNS: dict[str, dict[str, str]] = {
     "ratings": {
@@ -127,6 +126,7 @@ def export_study(running: Running, database: Database, folder: Path, *, has_parq
         if has_parquet:
             files[f"{name}.parquet"] = _as_parquet(rows, columns)
     files["answers.jsonl"] = as_jsonl(found.answers)
+    files["remarks.jsonl"] = as_jsonl(found.remarks)
     files["study.json"] = (canonical(running.study) + "\n").encode()
     book = codebook(running, found, tables, files)
     files["codebook.json"] = (json.dumps(book, ensure_ascii=False, indent=1) + "\n").encode()
@@ -255,14 +255,14 @@ def codebook(
             for aspect in study.aspects
         },
         "columns": {name: {"rows": len(tables[name]), "columns": columns_of(name, study)} for name in COLUMNS},
-        "text": "a text cell of the CSV files that a spreadsheet would take for a formula starts with an apostrophe; "
-        "answers.jsonl has every text as it was given",
+        "text": "in the text cells of the CSV files an apostrophe stands before what a spreadsheet would take for a "
+        "formula; answers.jsonl and remarks.jsonl have every text as it was given",
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
 
 
 def as_csv(rows: Iterable[Row], columns: list[str]) -> bytes:
-    """A table as CSV (RFC 4180, UTF-8), text in quotation marks, and none of it a formula."""
+    """A table as CSV (RFC 4180, UTF-8), and none of it a formula."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, quoting=csv.QUOTE_MINIMAL, lineterminator="\r\n")
     writer.writerow(columns)
@@ -278,8 +278,7 @@ def _cell(column: str, value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
-    text = str(value)
-    return f"'{text}" if text.lstrip(" ;,\u200b\ufeff\xa0").startswith(FORMULA) or text.startswith(FORMULA) else text
+    return harmless(str(value))
 
 
 def as_jsonl(rows: Iterable[Mapping[str, Any]]) -> bytes:

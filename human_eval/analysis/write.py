@@ -15,11 +15,10 @@ from typing import Any
 from human_eval.analysis.analyze import AnalysisResult
 from human_eval.analysis.findings import Findings
 from human_eval.analysis.resampling import Interval
+from human_eval.spreadsheet import harmless
 
 Row = dict[str, Any]
 JSON_NAME = "analysis.json"
-# A spreadsheet takes a cell that begins so for a formula.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_analysis(result: AnalysisResult, folder: Path) -> list[Path]:
@@ -90,7 +89,7 @@ def _cell(value: Any) -> Any:
         return str(value).lower()
     if isinstance(value, str):
         # A bare carriage return would end the row for some readers.
-        return ("'" if value.startswith(FORMULA_STARTS) else "") + value.replace("\r", " ")
+        return harmless(value.replace("\r", " "))
     return value
 
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from human_eval.app.desk import Desk, desk_of
+from human_eval.app.desk import Desk, ForgedError, desk_of
 from human_eval.app.forms import read_form, whole
 from human_eval.app.pages import environment
 from human_eval.store.enrolling import rater_by_pseudonym
@@ -241,7 +241,7 @@ async def _command(request: Request) -> tuple[Desk, dict[str, str]]:
     form = await read_form(request)
     has_header = request.headers.get("authorization", "").startswith("Bearer ")
     if not has_header and not desk.tickets.is_admin_form(request, form.get("form", "")):
-        raise NoAdminError
+        raise ForgedError
     return desk, form
 
 

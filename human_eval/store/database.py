@@ -8,6 +8,7 @@ other, and so do those that count places; all others run side by side, each in a
 from __future__ import annotations
 
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,7 @@ from cogvideo.errors import MissingPrerequisite, UserError
 from human_eval.store.upgrading import upgrade
 
 Result = TypeVar("Result")
+Outcome = tuple[Any, BaseException | None]
 BUSY_MS = 10_000
 MOST_TOGETHER = 64
 READERS = 4
@@ -56,6 +58,7 @@ class Database:
             raise UserError(f"cannot open the database {self.url.render_as_string()}: {reason}") from None
         self._jobs: queue.SimpleQueue[tuple[Callable[[Connection], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._between = threading.Lock()
+        self._was_full = False
         self._thread = threading.Thread(target=self._work, name="study-writer", daemon=True)
         self._thread.start()
         self._writers = ThreadPoolExecutor(POSTGRES_WRITERS, thread_name_prefix="study-writer")
@@ -150,19 +153,44 @@ class Database:
             self._commit([job for job in waiting if job is not None])
 
     def _commit(self, jobs: list[tuple[Callable[[Connection], Any], Future[Any]]]) -> None:
-        outcomes: list[tuple[Any, BaseException | None]] = []
         try:
-            with self._between, self._writer.begin() as connection:
-                for job, _ in jobs:
-                    outcomes.append(_outcome(connection, job))
+            outcomes = self._outcomes(jobs)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody's answer was saved, and each has to know
-            failure = StoreBusyError(str(error))
-            outcomes = [(None, failure)] * len(jobs)
+            outcomes = [(None, StoreBusyError(str(error)))] * len(jobs)
         for (_, future), (result, problem) in zip(jobs, outcomes, strict=True):
             if problem is None:
                 future.set_result(result)
             else:
                 future.set_exception(problem)
+
+    def _outcomes(self, jobs: list[tuple[Callable[[Connection], Any], Future[Any]]]) -> list[Outcome]:
+        """Run jobs in one transaction; where the disk is full, once more if the log could give back its room.
+
+        After that the log is emptied before anything else is written: it would take the room that somebody made.
+        """
+        self._was_full = self._was_full and not self._empty_log()
+        try:
+            return self._together(jobs)
+        except OperationalError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+                raise
+            self._was_full = not self._empty_log()
+            if self._was_full:
+                raise
+            return self._together(jobs)
+
+    def _together(self, jobs: list[tuple[Callable[[Connection], Any], Future[Any]]]) -> list[Outcome]:
+        with self._between, self._writer.begin() as connection:
+            return [_outcome(connection, job) for job, _ in jobs]
+
+    def _empty_log(self) -> bool:
+        """Move the log into the file, so that it is written from its start again. Whether all of it could be moved."""
+        cursor = self._writer.raw_connection().cursor()
+        try:
+            is_blocked, in_log, moved = cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error:
+            return False
+        return not is_blocked and in_log == moved
 
 
 def database_url(folder: Path, url: str = "") -> str:
@@ -170,7 +198,7 @@ def database_url(folder: Path, url: str = "") -> str:
     return url or f"sqlite:///{folder.resolve() / 'study.db'}"
 
 
-def _outcome(connection: Connection, job: Callable[[Connection], Any]) -> tuple[Any, BaseException | None]:
+def _outcome(connection: Connection, job: Callable[[Connection], Any]) -> Outcome:
     savepoint = connection.begin_nested()
     try:
         result = job(connection)

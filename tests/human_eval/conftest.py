@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib.util
+import json
 import os
 import pwd
 import secrets
@@ -15,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 import pytest
@@ -33,6 +36,31 @@ from human_eval.store.enrolling import place_of
 from human_eval.store.opening import open_collection
 from human_eval.study.building import init_study
 
+# Words that somebody might type to break a spreadsheet, a page or a database.
+HOSTILE = [
+    "=1+1",
+    "+1+1",
+    "-2+3",
+    "@SUM(1,1)",
+    "\t=1+1",
+    "\r=1+1",
+    "\n=1+1",
+    ";=1+1",
+    "＝1+1",
+    '=HYPERLINK("http://example.invalid","x")',
+    "<script>window.__x=1</script>",
+    '"><svg onload=window.__x=1>',
+    "{{7*7}}",
+    "</title><script>window.__x=1</script>",
+    "javascript:window.__x=1",
+    "a\u202egnp.4pm",
+    "水中的狮子",
+    "العربية",
+    "line one\nline two",
+    'quote " comma , semicolon ;',
+    "'; DROP TABLE rater;--",
+    "cafe\u0301 👩‍💻",
+]
 MODELS = ("zebra-net", "quokka-gan", "walrus-diffusion")
 
 
@@ -51,6 +79,13 @@ def moving_clip(model: int, item: int, frames: int = 8, side: int = 64) -> np.nd
         for k in range(frames)
     ]
     return np.stack(pictures).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def hostile_texts() -> list[str]:
+    """Ours and, where they are, those of the reference."""
+    file = Path(os.environ.get("COGEVAL_REFERENCE_DIR", "../shared/reference")) / "human" / "hostile_strings.json"
+    return HOSTILE + (json.loads(file.read_text())["text"] if file.is_file() else [])
 
 
 @pytest.fixture(scope="session")
@@ -159,7 +194,7 @@ def site(make_site, study_folder: Path) -> Site:
 
 
 def missing(what: str) -> None:
-    """Skip, or fail where the tests are told that it has to be there (STUDY_TESTS_REQUIRE=chromium,postgres)."""
+    """Skip, or fail where the tests are told that it is there (STUDY_TESTS_REQUIRE=chromium,postgres,libreoffice)."""
     if what.split()[0].lower() in os.environ.get("STUDY_TESTS_REQUIRE", "").split(","):
         pytest.fail(f"{what}: it is required here")
     pytest.skip(what)
@@ -171,6 +206,15 @@ def chromium() -> str:
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None or importlib.util.find_spec("playwright") is None:
         missing("chromium is not installed (Debian: apt-get install chromium; pip install playwright)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def libreoffice() -> str:
+    """The path of LibreOffice's program without windows."""
+    path = shutil.which("soffice") or shutil.which("libreoffice")
+    if path is None:
+        missing("libreoffice is not installed (Debian: apt-get install libreoffice-calc-nogui)")
     return path
 
 
@@ -261,3 +305,42 @@ def serve_process() -> Iterator[Callable[..., Server]]:
     for server in started:
         if server.process.poll() is None:
             server.stop()
+
+
+class Visitor:
+    """Somebody at the server of a study, one connection for each request."""
+
+    def __init__(self, server: Server, folder: Path, ordinal: int = 0) -> None:
+        self.server, self.running, self.ordinal, self.cookie = server, open_running(folder), ordinal, ""
+        self.host = urlsplit(server.address).netloc
+
+    def ask(self, method: str, path: str, body=None, **headers: str) -> tuple[int, str, bytes]:
+        """Status, where it leads, and the body."""
+        connection = http.client.HTTPConnection(self.host, timeout=60)
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        headers.setdefault("content-type", "application/x-www-form-urlencoded")
+        try:
+            connection.request(method, path, body, {"cookie": self.cookie} | headers)
+            reply = connection.getresponse()
+            for header in reply.headers.get_all("set-cookie") or []:
+                self.cookie = header.partition(";")[0]
+            self.last_headers = reply.headers
+            return reply.status, reply.headers.get("location", ""), reply.read()
+        finally:
+            connection.close()
+
+    def enter(self, path: str = "/") -> tuple[str, str]:
+        """To the first page; its path and the address of a video on it."""
+        form = read_page(self.ask("GET", path)[2].decode())[0][0]
+        given = form.values | dict.fromkeys(form.boxes, "1") | {"decision": "yes"}
+        self.ask("POST", "/consent", urlencode(given))
+        form = read_page(self.ask("GET", "/check")[2].decode())[0][0]
+        number = str(check_number(self.running, self.ordinal))
+        self.ask("POST", "/check", urlencode(form.values | {"number": number}))
+        _, path, _ = self.ask("GET", "/now")
+        return path, read_page(self.ask("GET", path)[2].decode())[1][0]
+
+
+@pytest.fixture
+def make_visitor() -> type[Visitor]:
+    return Visitor

@@ -7,7 +7,8 @@ import csv
 import hashlib
 import io
 import json
-import os
+import re
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,42 +16,12 @@ import pytest
 import yaml
 
 from human_eval.analysis.tables import SCHEMAS, read_tables
-from human_eval.export import COLUMNS, FORMULA, as_csv, export_study, study_tables
+from human_eval.analysis.write import csv_text
+from human_eval.export import COLUMNS, as_csv, as_jsonl, export_study, study_tables
 from human_eval.simulate.client import Client
 from human_eval.simulate.forms import read_page
 from human_eval.simulate.raters import simulate
 from human_eval.simulate.truth import plant
-
-TEXTS = [
-    "=1+1",
-    "+1+1",
-    "-2+3",
-    "@SUM(1,1)",
-    "\t=1+1",
-    "\r=1+1",
-    "\n=1+1",
-    ";=1+1",
-    "＝1+1",
-    '=HYPERLINK("http://example.invalid","x")',
-    "<script>window.__x=1</script>",
-    '"><svg onload=window.__x=1>',
-    "{{7*7}}",
-    "</title><script>window.__x=1</script>",
-    "javascript:window.__x=1",
-    "a\u202egnp.4pm",
-    "水中的狮子",
-    "العربية",
-    "line one\nline two",
-    'quote " comma , semicolon ;',
-    "'; DROP TABLE rater;--",
-    "cafe\u0301 👩‍💻",
-]
-
-
-def hostile_texts() -> list[str]:
-    """Ours and, where they are, those of the reference."""
-    file = Path(os.environ.get("COGEVAL_REFERENCE_DIR", "../shared/reference")) / "human" / "hostile_strings.json"
-    return TEXTS + (json.loads(file.read_text())["text"] if file.is_file() else [])
 
 
 def run(site, raters: int, **settings) -> None:
@@ -99,16 +70,79 @@ def test_parquet_holds_the_same_rows(site, tmp_path: Path) -> None:
         assert [{k: str(v) for k, v in row.items()} for row in table] == list(csv.DictReader(file))
 
 
-def test_no_cell_is_a_formula_and_json_gives_back_what_was_written() -> None:
-    texts = hostile_texts()
+def with_company(texts: list[str]) -> list[str]:
+    """Each text alone and behind what a spreadsheet may take for the end of a cell, or drop."""
+    return [*texts, *(start + text for text in texts for start in ("a;", "a, ", "a\t", "a\n", 'a;"', " ", "\u200b"))]
+
+
+def test_no_cell_is_a_formula_and_json_gives_back_what_was_written(hostile_texts: list[str]) -> None:
+    texts = with_company(hostile_texts)
     rows = [{"rater": f"r-{k}", "words": words, "at_ms": -k} for k, words in enumerate(texts)]
     table = list(csv.reader(io.StringIO(as_csv(rows, ["rater", "words", "at_ms"]).decode(), newline="")))[1:]
     assert len(table) == len(texts)
     for (_, cell, number), words, row in zip(table, texts, rows, strict=True):
-        assert not cell.startswith(FORMULA)
-        assert not cell.lstrip(" ;,").startswith(FORMULA)
-        assert cell in (words, f"'{words}")
+        # OWASP, "CSV injection": no cell starts with one of these, whatever parts the cells.
+        assert not cell.startswith(("\t", "\r", "\n"))
+        assert not any(
+            part.strip(' "\u200b\xa0').startswith(tuple("=+-@＝＋－＠")) for part in re.split("[;,\t\n]", cell)
+        )
+        assert cell.replace("'", "") == words.replace("'", "")
         assert int(number) == row["at_ms"]
+    assert [json.loads(line) for line in as_jsonl(rows).decode().split("\n")[:-1]] == rows
+
+
+def formulas(program: str, files: list[Path], separators: str, folder: Path) -> dict[str, list[str]]:
+    """What LibreOffice takes for a formula in CSV files whose cells are parted by these characters."""
+    codes = "/".join(str(ord(one)) for one in separators)
+    profile = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
+    words = [program, profile, "--headless", f"--infilter=CSV:{codes},34,76,1", "--convert-to", "fods"]
+    subprocess.run([*words, "--outdir", folder, *files], check=True, capture_output=True, timeout=300)
+    opened = {file.name: (folder / file.with_suffix(".fods").name).read_text(encoding="utf-8") for file in files}
+    assert all("table:table-cell" in text for text in opened.values())
+    return {name: re.findall(r'table:formula="([^"]*)"', text) for name, text in opened.items()}
+
+
+@pytest.mark.slow
+def test_libreoffice_opens_every_table_without_a_formula(
+    libreoffice: str, make_site, study_folder, tmp_path: Path, hostile_texts: list[str]
+) -> None:
+    """Hostile words as prompts, as outside identifiers, as remarks and as names in the tables of the analysis."""
+
+    def change(words: str) -> str:
+        values = yaml.safe_load(words)
+        for k, item in enumerate(values["items"]):
+            item["prompt"] = {"en": hostile_texts[k]}
+        return yaml.safe_dump(values, allow_unicode=True)
+
+    site = make_site(study_folder, change=change)
+    given = with_company(hostile_texts)
+    typed = [words for words in dict.fromkeys(words.strip() for words in given) if 0 < len(words) <= 2000][:60]
+
+    async def journey() -> None:
+        for start in range(0, len(typed), 5):
+            client, reply = await site.enter(typed[start])
+            while reply.path != "/done":
+                reply = await site.answer(client)
+            for words in typed[start : start + 5]:
+                form = next(f for f in read_page(reply.text)[0] if f.action == "/remark")
+                reply = await client.post("/remark", form.values | {"words": words})
+
+    asyncio.run(journey())
+    paths = export_study(site.running, site.database, tmp_path / "out")
+    kept = [json.loads(line)["words"] for line in (tmp_path / "out" / "remarks.jsonl").read_text().split("\n")[:-1]]
+    assert sorted(kept) == sorted(typed)
+    tables = [path for path in paths if path.suffix == ".csv"]
+    tables.append(tmp_path / "out" / "analysis.csv")
+    tables[-1].write_text(csv_text([{"model": one, "about": f"{one} x", "n": 1.5} for one in given]), encoding="utf-8")
+    raw = tmp_path / "raw.csv"
+    with raw.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([[words, "x"] for words in given])
+    for separators in (",", ",;\t", ";"):
+        found = formulas(libreoffice, [*tables, raw], separators, tmp_path / "opened")
+        # As they were typed these words are formulas: the program does look for them.
+        assert len(found.pop("raw.csv")) > 3
+        assert {name: cells for name, cells in found.items() if cells} == {}
+        assert len(found) == len(tables)
 
 
 class Tags(HTMLParser):
@@ -139,8 +173,10 @@ def look(html: str) -> Tags:
     return tags
 
 
-def test_hostile_words_are_shown_as_typed_and_run_nowhere(make_site, study_folder, tmp_path: Path) -> None:
-    texts = hostile_texts()
+def test_hostile_words_are_shown_as_typed_and_run_nowhere(
+    make_site, study_folder, tmp_path: Path, hostile_texts: list[str]
+) -> None:
+    texts = hostile_texts
 
     def change(words: str) -> str:
         values = yaml.safe_load(words)

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import os
 import signal
 import socket
 import time
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
-
-from human_eval.app.entrance import check_number
-from human_eval.running import open_running
-from human_eval.simulate.forms import read_page
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,43 +19,14 @@ MOST_GROWTH_MB = 50
 SLOW_SOCKETS = 200
 
 
-class Visitor:
-    """Somebody at the server of a study, one connection for each request."""
+def memory_mb(server, name: str = "VmRSS") -> float:
+    """What a server holds in memory now, or (VmHWM) the most since `forget_the_most`."""
+    lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
 
-    def __init__(self, server, folder: Path) -> None:
-        self.server, self.running, self.cookie = server, open_running(folder), ""
-        self.host = urlsplit(server.address).netloc
 
-    def ask(self, method: str, path: str, body=None, **headers: str) -> tuple[int, str, bytes]:
-        connection = http.client.HTTPConnection(self.host, timeout=60)
-        headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        headers.setdefault("content-type", "application/x-www-form-urlencoded")
-        try:
-            connection.request(method, path, body, {"cookie": self.cookie} | headers)
-            reply = connection.getresponse()
-            for header in reply.headers.get_all("set-cookie") or []:
-                self.cookie = header.partition(";")[0]
-            return reply.status, reply.headers.get("location", ""), reply.read()
-        finally:
-            connection.close()
-
-    def enter(self) -> tuple[str, str]:
-        """To the first page; its path and the address of a video on it."""
-        form = read_page(self.ask("GET", "/")[2].decode())[0][0]
-        given = form.values | dict.fromkeys(form.boxes, "1") | {"decision": "yes"}
-        self.ask("POST", "/consent", urlencode(given))
-        form = read_page(self.ask("GET", "/check")[2].decode())[0][0]
-        self.ask("POST", "/check", urlencode(form.values | {"number": str(check_number(self.running, 0))}))
-        _, path, _ = self.ask("GET", "/now")
-        return path, read_page(self.ask("GET", path)[2].decode())[1][0]
-
-    def memory_mb(self, name: str = "VmRSS") -> float:
-        """What the server holds in memory now, or (VmHWM) the most since `forget_the_most`."""
-        lines = Path(f"/proc/{self.server.process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
-
-    def forget_the_most(self) -> None:
-        Path(f"/proc/{self.server.process.pid}/clear_refs").write_text("5")
+def forget_the_most(server) -> None:
+    Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")
 
 
 def sent_until_refused(host: str, head: bytes, piece: bytes, pieces: int) -> tuple[bytes, int]:
@@ -79,16 +44,16 @@ def sent_until_refused(host: str, head: bytes, piece: bytes, pieces: int) -> tup
 
 
 @pytest.fixture
-def visitor(serve_process, study_folder: Path) -> Visitor:
-    return Visitor(serve_process(study_folder), study_folder)
+def visitor(serve_process, study_folder: Path, make_visitor):
+    return make_visitor(serve_process(study_folder), study_folder)
 
 
-def test_what_is_too_much_is_refused_and_takes_no_memory(visitor: Visitor) -> None:
+def test_what_is_too_much_is_refused_and_takes_no_memory(visitor) -> None:
     path, video = visitor.enter()
     for _ in range(20):
         visitor.ask("GET", path)
-    visitor.forget_the_most()
-    before = visitor.memory_mb()
+    forget_the_most(visitor.server)
+    before = memory_mb(visitor.server)
     head = f"POST {path} HTTP/1.1\r\nhost: {visitor.host}\r\ncookie: {visitor.cookie}\r\n"
 
     # 100 MB that say so, and 100 MB that come in pieces without a word about how many.
@@ -108,15 +73,15 @@ def test_what_is_too_much_is_refused_and_takes_no_memory(visitor: Visitor) -> No
     # A header of a million parts is more than a header may be: the connection ends before the application sees it.
     with contextlib.suppress(OSError):
         assert visitor.ask("GET", video, range="bytes=" + ",".join(["0-1"] * 10**6))[0] in (400, 431)
-    most = visitor.memory_mb("VmHWM")
+    most = memory_mb(visitor.server, "VmHWM")
     print(f"memory {before:.0f} MB, at most {most - before:+.1f} MB; {taken / 2**20:.1f} MB were taken in pieces")
     assert most - before < MOST_GROWTH_MB
     assert visitor.ask("GET", path)[0] == 200
 
 
-def test_two_hundred_slow_senders_hold_nobody_up(visitor: Visitor) -> None:
+def test_two_hundred_slow_senders_hold_nobody_up(visitor) -> None:
     path, _ = visitor.enter()
-    before = visitor.memory_mb()
+    before = memory_mb(visitor.server)
     head = f"POST {path} HTTP/1.1\r\nhost: {visitor.host}\r\ncontent-length: 60000\r\n\r\n".encode()
     wires = [socket.create_connection(visitor.host.split(":"), timeout=60) for _ in range(SLOW_SOCKETS)]
     try:
@@ -126,13 +91,15 @@ def test_two_hundred_slow_senders_hold_nobody_up(visitor: Visitor) -> None:
         for _ in range(5):
             for wire in wires:
                 wire.sendall(b"x")
-            for _ in range(5):
+            for _ in range(20):
                 begun = time.monotonic()
                 assert visitor.ask("GET", path)[0] == 200
                 seconds.append(time.monotonic() - begun)
             time.sleep(0.5)
-        growth = visitor.memory_mb() - before
-        print(f"slowest honest request {max(seconds):.2f} s, memory {growth:+.1f} MB")
+        growth = memory_mb(visitor.server) - before
+        p99 = sorted(seconds)[98]
+        print(f"99 of 100 honest requests within {p99:.2f} s, slowest {max(seconds):.2f} s, memory {growth:+.1f} MB")
+        assert p99 < 2
         assert growth < MOST_GROWTH_MB
         # They are given up, each with a word.
         answers = [wire.recv(1000) for wire in wires]
@@ -142,17 +109,15 @@ def test_two_hundred_slow_senders_hold_nobody_up(visitor: Visitor) -> None:
             wire.close()
 
 
-def test_a_killed_server_is_soon_there_again(serve_process, study_folder: Path) -> None:
-    first = serve_process(study_folder)
-    visitor = Visitor(first, study_folder)
+def test_a_killed_server_is_soon_there_again(visitor, serve_process, study_folder: Path) -> None:
+    first = visitor.server
     path, _ = visitor.enter()
     first.stop(signal.SIGKILL)
     begun = time.monotonic()
     visitor.server = serve_process(study_folder, "--port", str(urlsplit(first.address).port))
     took = time.monotonic() - begun
-    fields = Path(f"/proc/{visitor.server.process.pid}/stat").read_text().rpartition(")")[2].split()
-    work = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    print(f"there after {took:.1f} s, {work:.1f} s of them work")
+    # The second figure of schedstat: how long it stood in the queue of a machine that does other things as well.
+    waited = int(Path(f"/proc/{visitor.server.process.pid}/schedstat").read_text().split()[1]) / 1e9
+    print(f"there after {took:.1f} s, {waited:.1f} s of them without a processor")
     assert visitor.ask("GET", path)[0] == 200
-    # Work, not time: on a machine that does other things as well the time says nothing.
-    assert work < 3
+    assert took - waited < 3

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
 import os
+import time
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from sqlalchemy import select
+from starlette.applications import Starlette
 
 from human_eval.app.guards import Buckets, Guard
 from human_eval.simulate.client import HOST, Client
 from human_eval.simulate.forms import read_page
-from human_eval.store.schema import answer, rater, study
+from human_eval.store.schema import answer, metadata, rater, study, trial
 
 PATHS = [
     "../../etc/passwd",
@@ -86,6 +90,27 @@ def test_a_video_is_for_one_rater_on_one_page(site) -> None:
     asyncio.run(journey())
 
 
+def test_one_video_has_another_address_for_each_rater_and_page(site) -> None:
+    """The same stimuli over all pages of three raters, checks and practice counted."""
+
+    async def journey() -> list[tuple[str, str]]:
+        found = []
+        for _ in range(3):
+            client, reply = await site.enter()
+            while reply.path != "/done":
+                if not reply.path.startswith("/t/"):
+                    reply = await client.get("/now")
+                token = reply.path.removeprefix("/t/")
+                stimuli = json.loads(site.rows(select(trial.c.stimuli).where(trial.c.token == token))[0].stimuli)
+                found += zip(stimuli, read_page(reply.text)[1], strict=True)
+                reply = await site.answer(client)
+        return found
+
+    found = asyncio.run(journey())
+    assert len({stimulus for stimulus, _ in found}) < len(found) / 2
+    assert len({address for _, address in found}) == len(found)
+
+
 @pytest.mark.parametrize(
     ("header", "status", "part"),
     [
@@ -118,30 +143,35 @@ def test_parts_of_a_video(site, header: str, status: int, part: slice | None) ->
     asyncio.run(journey())
 
 
-ADMIN = [
-    ("GET", "/admin"),
-    ("GET", "/admin/status.json"),
-    ("GET", "/admin/export.zip"),
-    ("POST", "/admin/intake"),
-    ("POST", "/admin/cell"),
-    ("POST", "/admin/decide"),
-    ("POST", "/admin/withdraw"),
-]
+def ways(app: Starlette, start: str = "/") -> list[tuple[str, str]]:
+    """(method, path) of every route; whatever stands for a part of the path is filled in."""
+    return [
+        (method, route.path.replace("{token}", "0" * 32).replace("{name}", "0" * 32))
+        for route in app.routes
+        for method in sorted(route.methods - {"HEAD"})
+        if route.path.startswith(start)
+    ]
 
 
-@pytest.mark.parametrize(("method", "path"), ADMIN)
-def test_admin_pages_are_shut_and_silent_without_the_token(
-    make_site, study_folder, built, method: str, path: str
+def test_every_admin_page_is_shut_and_silent_without_the_token(
+    make_site, study_folder, built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = make_site(study_folder)
     other = make_site(built["mos"], f"sqlite:///{study_folder}/other.db")
+    compared: list[tuple[str, str]] = []
+    real_compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((a, b)) or real_compare(a, b))
 
     async def journey() -> None:
         login = Client(other.app)
         await login.post("/admin/login", {"token": "the-token"})
-        stranger = Client(site.app)
+        stranger, late = Client(site.app), Client(site.app)
         stranger.cookies = {site.tickets.admin_cookie: next(iter(login.cookies.values()))}
         rater_client, _ = await site.enter()
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() - 13 * 3600)
+        await late.post("/admin/login", {"token": "the-token"})
+        monkeypatch.setattr(time, "time", real)
         tries = [
             (Client(site.app), {}),
             (Client(site.app), {"authorization": "Bearer wrong"}),
@@ -150,12 +180,20 @@ def test_admin_pages_are_shut_and_silent_without_the_token(
             (Client(site.app), {"cookie": f"{site.tickets.admin_cookie}=forged"}),
             (stranger, {}),
             (rater_client, {}),
+            (late, {}),
         ]
-        for client, headers in tries:
-            reply = await client.send(method, path, b"", headers)
-            assert reply.status == 401
-            for name in (site.running.study.name, *(model.id for model in site.running.study.models)):
-                assert name not in reply.text
+        assert late.cookies
+        doors = [door for door in ways(site.app, "/admin") if door[1] != "/admin/login"]
+        assert {"/admin", "/admin/export.zip", "/admin/withdraw"} <= {path for _, path in doors}
+        for method, path in doors:
+            for client, headers in tries:
+                reply = await client.send(method, path, b"", headers)
+                assert reply.status == 401, (method, path)
+                for name in (site.running.study.name, *(model.id for model in site.running.study.models)):
+                    assert name not in reply.text
+        # The token is held against the real one by its hash, in constant time.
+        digest = hashlib.sha256(b"wrong").hexdigest()
+        assert sum(digest in pair for pair in compared) == len(doors)
 
     asyncio.run(journey())
 
@@ -167,7 +205,7 @@ def test_the_admins_pass_needs_the_token_and_ends(site, monkeypatch: pytest.Monk
         assert (await client.post("/admin/login", {"token": "the-token"})).path == "/admin"
         assert (await client.get("/admin/status.json")).json["wanted"] == 90
         # A POST with the cookie alone, as another site could make a browser send it.
-        assert (await client.post("/admin/intake", {"state": "paused"})).status == 401
+        assert (await client.post("/admin/intake", {"state": "paused"})).status == 403
         form = next(f for f in read_page((await client.get("/admin")).text)[0] if f.action == "/admin/intake")
         assert (await client.post("/admin/intake", form.values | {"state": "paused"})).status == 200
         assert site.rows(select(study.c.state)) == [("paused",)]
@@ -176,8 +214,6 @@ def test_the_admins_pass_needs_the_token_and_ends(site, monkeypatch: pytest.Monk
         reply = await visitor.post("/consent", consent.values | {"agree0": "1", "agree1": "1", "decision": "yes"})
         assert "paused" in reply.text
         assert site.count(rater) == 0
-        import time
-
         real = time.time
         monkeypatch.setattr(time, "time", lambda: real() + 13 * 3600)
         assert (await client.get("/admin/status.json")).status == 401
@@ -195,17 +231,33 @@ def test_the_admins_pass_needs_the_token_and_ends(site, monkeypatch: pytest.Monk
         {"sec_fetch_site": "same-site"},
     ],
 )
-def test_a_form_from_another_site_is_refused(site, headers: dict[str, str]) -> None:
+def test_a_form_from_another_site_is_refused_everywhere(site, headers: dict[str, str]) -> None:
+    """By a rater, and by an admin, whose browsers have the cookies; the forms are the right ones."""
+
     async def journey() -> None:
         client, _ = await site.enter()
-        _, form = await site.open_page(client)
-        assert (await client.post(form.action, site.fill(form), **headers)).status == 403
-        for path in ("/consent", "/check", "/leave", "/remark", "/withdraw"):
-            assert (await client.post(path, {"form": form.values["form"]}, **headers)).status == 403
-        assert site.count(answer) == 0
-        assert (
-            await client.post(form.action, site.fill(form), origin="null", sec_fetch_site="same-origin")
-        ).status == 200
+        reply, form = await site.open_page(client)
+        admin = Client(site.app)
+        await admin.post("/admin/login", {"token": "the-token"})
+        own = next(f for f in read_page((await admin.get("/admin")).text)[0] if f.action == "/admin/intake")
+        before = [site.rows(select(table)) for table in metadata.sorted_tables]
+        doors = [path for method, path in ways(site.app) if method == "POST"]
+        assert len(doors) == len(set(doors)) >= 12
+        for path in doors:
+            # Logging in changes nothing and needs the token itself.
+            if path == "/admin/login":
+                continue
+            who, token = (admin, own.values["form"]) if path.startswith("/admin") else (client, form.values["form"])
+            path = path.replace(f"/t/{'0' * 32}", reply.path)
+            if path.endswith("/events"):
+                body = json.dumps({"form": token, "page": "p", "events": [[0, "play", 0, 1, 1]]}).encode()
+                assert (await who.send("POST", path, body, headers)).status == 403, path
+            else:
+                values = site.fill(form) | {"form": token, "agree0": "1", "agree1": "1", "decision": "yes"}
+                assert (await who.post(path, values, **headers)).status == 403, path
+        assert [site.rows(select(table)) for table in metadata.sorted_tables] == before
+        values = site.fill(form)
+        assert (await client.post(form.action, values, origin="null", sec_fetch_site="same-origin")).status == 200
 
     asyncio.run(journey())
 
