@@ -12,11 +12,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cogvideo.errors import UserError
+from eval.comparison_record import (
+    COMPARISON_FILE,
+    ComparedMetric,
+    ComparedPair,
+    ComparedRun,
+    ComparisonRecord,
+)
 from eval.intervals import Difference
 from eval.notation import interval, number
 from eval.pairing import Run, difference, load_runs
 from eval.protocol import jsonable
-from eval.records import MetricResult
+from eval.records import MetricResult, write_record
 from eval.registry import did_you_mean
 
 DESCRIBING = frozenset(
@@ -369,6 +376,54 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "baseline": runs[comparison.baseline].name if comparison.baseline is not None else None,
         "regressions": [{"run": runs[i].name, "metric": name} for i, name in comparison.regressions],
     }
+
+
+def write_comparison(comparison: Comparison) -> None:
+    """Leave `comparison.json` in every run folder, so that its report can say how the run stands beside the others."""
+    record = ComparisonRecord(metrics=[_recorded(comparison, group) for group in comparison.groups])
+    for run in comparison.runs:
+        write_record(run.path / COMPARISON_FILE, record)
+
+
+def _recorded(comparison: Comparison, group: Group) -> ComparedMetric:
+    folders = [run.path.resolve().name for run in comparison.runs]
+    runs = []
+    for i in group.order():
+        metric, run = group.members[i], comparison.runs[i]
+        first, last = group.ranks.get(i, (None, None))
+        runs.append(
+            ComparedRun(
+                folder=folders[i],
+                name=run.name,
+                spec=run.result.generator.spec,
+                value=metric.value,
+                low=metric.interval.low if metric.interval else None,
+                high=metric.interval.high if metric.interval else None,
+                floor=metric.floor,
+                n_fake=metric.n_fake,
+                first_rank=first,
+                last_rank=last,
+                is_leading=i in group.leading,
+                is_partial=run.result.status == "partial",
+            )
+        )
+    pairs = []
+    for pair in group.pairs:
+        d = pair.difference
+        found = {"value": d.value, "low": d.low, "high": d.high, "level": d.level, "method": d.method} if d else {}
+        first_folder, second_folder = folders[pair.first], folders[pair.second]
+        pairs.append(
+            ComparedPair(first=first_folder, second=second_folder, reading=pair.reading, note=pair.note, **found)
+        )
+    return ComparedMetric(
+        id=group.id,
+        label=group.label,
+        direction=group.direction,
+        decimals=group.decimals,
+        fingerprint=group.fingerprint,
+        runs=runs,
+        pairs=pairs,
+    )
 
 
 def _names(runs: Sequence[Run], numbers: Iterable[int]) -> str:

@@ -1,13 +1,9 @@
-"""`report.html` of one run: one file, no script, nothing from elsewhere; numbers as the terminal prints them."""
+"""`report.html` of one run: one file, nothing from elsewhere; numbers as the terminal prints them."""
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from eval.notation import (
     cautions,
@@ -19,89 +15,111 @@ from eval.notation import (
     label_of,
     number,
     percent,
-    plural,
     title_of,
     verdicts,
 )
-from eval.protocol import Protocol, protocol_from
-from eval.records import MetricResult, Result, read_manifest, read_result, read_samples, whole_file
-from reports.tables import (
-    audit_rows,
-    class_rows,
-    command,
-    data_rows,
-    metric_rows,
-    printed_numbers,
-    protocol_rows,
-    sample_cards,
-)
+from eval.records import MetricResult, Result, whole_file
+from reports.beside import Beside, anchors, beside, standing_words
+from reports.figures import Ruler, n_curve, ruler
+from reports.media import media_cache
+from reports.page import environment, script, script_hash, stylesheet
+from reports.printed import printed_numbers
+from reports.reading import RunRecords, read_run
+from reports.samples import choose, films
+from reports.tables import audit_rows, class_figures, command, data_rows, metric_rows, protocol_rows
 
-TEMPLATES = Path(__file__).with_name("templates")
 GIBIBYTE = 1024**3
+FILES = ("result.json", "manifest.json", "samples.jsonl", "comparison.json")
 
 
 def write_report(run: Path) -> Path:
     """Write `report.html` into a run folder from its records, whole, and the same bytes from the same records.
 
-    Works from `result.json` alone; the manifest adds the protocol, `samples.jsonl` adds the samples. Raises UserError
-    if the result cannot be read.
+    Works from `result.json` alone; the manifest adds the protocol, `samples.jsonl` and the videos add the samples,
+    `comparison.json` the other generators. Raises UserError if the records cannot be read.
     """
-    path = run / "report.html"
-    page = render(run)
+    records = read_run(run)
+    path = records.folder / "report.html"
+    page = render(records)
     with whole_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
 
-def render(run: Path) -> str:
-    """The page as text."""
-    result = read_result(run)
-    protocol = _protocol(run)
-    rule, cards = sample_cards(result, run, list(read_samples(run).values()))
-    class_metric, classes = class_rows(result)
+def render(records: RunRecords) -> str:
+    """The page as text, at most 1.5 MB of it."""
+    result, protocol = records.result, records.protocol
+    ours = script()
+    rule, chosen = choose(result, records.samples)
+    others = beside(records)
+    printed = printed_numbers(result, protocol)
     values: dict[str, Any] = {
-        "result": result,
-        "is_embedded": bool(protocol and protocol.embedded),
-        "folder": run.resolve().name,
         "title": title_of(result),
-        "lead": lead(result),
-        "clips": clip_words(result),
-        "verdicts": verdicts(result),
+        "home": "",
+        "nav": [],
+        "current": "",
+        "sample": "Embedded data" if protocol and protocol.embedded else "",
+        "css": stylesheet(),
+        "css_href": [],
+        "js": ours,
+        "js_href": [],
+        "policy": _policy(ours),
+        "footer": [],
+        "result": result,
+        "folder": records.name,
+        "lead": lead(result, others),
         "is_partial": result.status == "partial" or result.counts.ok < result.counts.planned,
         "counts": f"{count(result.counts.ok)} of {count(result.counts.planned)}",
         "fingerprint": fingerprint(result.fingerprint),
+        "verdicts": verdicts(result),
+        "missing": records.missing,
+        "ruler": _ruler(records),
         "metrics": metric_rows(result),
         "cautions": [_headed(text) for text in cautions(result)],
-        "printed": printed_numbers(result, protocol),
+        "beside": others,
+        "printed": printed,
+        "n_printed": sum(len(block.apart) for block in printed.blocks),
+        "curves": [(label_of(m, result.metrics), curve) for m in result.metrics if (curve := n_curve(m))],
         "rule": rule,
-        "cards": cards,
-        "class_metric": class_metric,
-        "classes": classes,
+        "films": films(records.folder, chosen, _glosses(records), cache=media_cache()),
+        "classes": class_figures(result, records.samples),
         "audit": audit_rows(result),
         "data": data_rows(result),
         "protocol": protocol_rows(protocol) if protocol else [("Protocol", result.protocol_name)],
         "command": command(result),
         "costs": costs(result),
         "environment": sorted(result.environment.items()),
-        "has_manifest": (run / "manifest.json").exists(),
-        "has_samples": (run / "samples.jsonl").exists(),
+        "files": [
+            name for name in ("result.json", "manifest.json", "samples.jsonl") if (records.folder / name).exists()
+        ],
     }
-    return _environment().get_template("run.html.j2").render(values)
+    return environment().get_template("run.html.j2").render(values)
 
 
-def lead(result: Result) -> list[tuple[str, str]]:
-    """The answer as a sentence that can be quoted, in pieces of (text, "strong" or "")."""
+def _policy(ours: str) -> str:
+    """What a browser may do with the page: nothing but our script, and pictures and videos of this folder."""
+    return (
+        f"default-src 'none'; script-src {script_hash(ours)}; style-src 'unsafe-inline'; img-src 'self' file: data:; "
+        "media-src 'self' file: data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def lead(result: Result, others: Beside | None = None) -> list[tuple[str, str]]:
+    """The verdict as three sentences that can be quoted, in pieces of (text, "strong" or ""): the value, what real
+    clips score, and how it stands."""
     metric = next((m for m in result.metrics if m.value is not None), None)
     if metric is None:
         return [("No metric of this run has a value.", "")]
     pieces = [(f"{label_of(metric, result.metrics)} {number(metric.value, metric.decimals)}", "strong")]
-    pieces.append((f", {_spread(metric)}, from {_clips(result, metric)}. ", ""))
+    pieces.append((f", {_spread(metric)}, from {_clips(result, metric)}.", ""))
     if metric.floor is not None:
         floor = number(metric.floor, metric.decimals)
         if metric.direction == "lower":
-            pieces.append((f"Two real sets of the same size differ by {floor}.", ""))
+            pieces.append((f" Two real sets of the same size differ by {floor}.", ""))
         else:
-            pieces.append((f"Held-out real clips score {floor}.", ""))
+            pieces.append((f" Held-out real clips score {floor}.", ""))
+    if words := standing_words(others):
+        pieces.append((f" {words}", ""))
     return pieces
 
 
@@ -130,9 +148,21 @@ def costs(result: Result) -> str:
     parts = [f"{name} {duration(value)}" for name, value in result.timing.items() if name != "total"]
     if parts:
         words.append(", ".join(parts))
+    if each := result.cost.get("generate_seconds_per_sample"):
+        words.append(f"{each:.3g} s of generation a clip")
     if peak := result.cost.get("peak_memory_bytes"):
         words.append(f"peak memory {peak / GIBIBYTE:.1f} GiB")
     return "; ".join(words)
+
+
+def _ruler(records: RunRecords) -> Ruler | None:
+    """The first distance of the run on an axis with everything that is known of that axis."""
+    result = records.result
+    for metric in result.metrics:
+        known = anchors(records, metric)
+        if metric.direction == "lower" and metric.value is not None and known:
+            return ruler(metric, result.generator.title or result.generator.spec, known)
+    return None
 
 
 def _headed(text: str) -> tuple[str, str]:
@@ -141,42 +171,7 @@ def _headed(text: str) -> tuple[str, str]:
     return (claim, rest) if colon and len(claim) <= 60 else ("Note", text)
 
 
-def _protocol(run: Path) -> Protocol | None:
-    if not (run / "manifest.json").exists():
-        return None
-    try:
-        return protocol_from(read_manifest(run).protocol)
-    except TypeError:
-        return None
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_showable,
-    )
-    environment.globals["plural"] = plural
-    environment.globals["language_of"] = language_of
-    return environment
-
-
-def language_of(text: str) -> str:
-    """`zh` for text with Chinese characters, so that a browser takes the right face; else no claim."""
-    return "zh" if any("\u4e00" <= character <= "\u9fff" for character in text) else ""
-
-
-def _showable(value: Any) -> Any:
-    """Text without control characters, which no page may hold, and without halves of characters."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    clean = value.encode("utf-8", "replace").decode()
-    return "".join("\N{REPLACEMENT CHARACTER}" if _is_control(c) else c for c in clean)
-
-
-def _is_control(character: str) -> bool:
-    return (ord(character) < 32 and character not in "\t\n") or 127 <= ord(character) < 160
+def _glosses(records: RunRecords) -> dict[str, str]:
+    """The English caption of each sample whose prompt is another text."""
+    planned = records.manifest.planned if records.manifest else ()
+    return {p.id: p.caption for p in planned if p.caption and p.caption != p.prompt}

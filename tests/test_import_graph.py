@@ -13,7 +13,14 @@ import pytest
 
 PACKAGES = ("cogvideo", "eval", "human_eval", "reports")
 GROUND = ("cogvideo.errors", "cogvideo.video", "cogvideo.weights")
-READ_BY_ALL = ("eval.protocol", "eval.records", "eval.intervals", "eval.published", "eval.notation")
+READ_BY_ALL = (
+    "eval.protocol",
+    "eval.records",
+    "eval.comparison_record",
+    "eval.intervals",
+    "eval.published",
+    "eval.notation",
+)
 HEAVY = ("torch", "torchvision", "torchmetrics", "open_clip", "pytorch_fid")
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -17,6 +17,7 @@ from cogvideo.errors import Finished, MissingPrerequisite, UserError
 from eval.commands.options import benchmark_options
 
 if TYPE_CHECKING:
+    from eval.compare import Comparison
     from eval.datasets.items import DataSet
     from eval.protocol import Protocol
     from eval.records import Choice
@@ -220,20 +221,33 @@ def _said(value: Any) -> str:
 def _answer(settings: Settings, outcomes: list[Outcome], *, as_json: bool) -> Finished:
     """Print the answer and hand the run folders to the door."""
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
+    found = _comparison(outcomes)
     if as_json:
         click.echo(json.dumps({"runs": [_json_run(outcome) for outcome in outcomes]}, ensure_ascii=False, indent=1))
     elif settings.is_dry_run:
         for outcome in outcomes:
             click.echo(f"planned  {outcome.run}")
-    else:
-        _print_tables(settings, outcomes)
+    elif found:
+        _print_tables(settings, found)
     code = 4 if any(result.status == "partial" for result in results) else 0
     return Finished(tuple(outcome.run for outcome in outcomes if outcome.result), code, as_json)
 
 
-def _print_tables(settings: Settings, outcomes: list[Outcome]) -> None:
+def _comparison(outcomes: list[Outcome]) -> Comparison | None:
+    """The finished runs side by side; where there are several, each folder keeps how it stands beside the others."""
+    from eval.compare import compare_runs, write_comparison
+
+    runs = [outcome.run for outcome in outcomes if outcome.result]
+    if not runs:
+        return None
+    found = compare_runs(runs)
+    if len(runs) > 1:
+        write_comparison(found)
+    return found
+
+
+def _print_tables(settings: Settings, found: Comparison) -> None:
     """One run's own table, or several in one, ordered only inside a fingerprint; numbers from papers below."""
-    from eval.compare import compare_runs
     from eval.terminal import make_console, results_table
     from eval.terminal.benchmark import SHOWN_ROWS, benchmark_table
     from eval.terminal.printed import PrintedNumbers
@@ -241,8 +255,7 @@ def _print_tables(settings: Settings, outcomes: list[Outcome]) -> None:
     console = make_console()
     # On embedded data no printed number is on the same scale: one is enough to show that.
     limit = 1 if settings.protocol.embedded else SHOWN_ROWS
-    found = compare_runs([outcome.run for outcome in outcomes])
-    if len(outcomes) > 1:
+    if len(found.runs) > 1:
         console.print(benchmark_table(found, printed=limit))
         return
     console.print(results_table(found.runs[0].result))

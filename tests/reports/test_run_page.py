@@ -16,8 +16,11 @@ import pytest
 from cogvideo.errors import UserError
 from eval.notation import interval_of, number
 from eval.records import Counts
+from reports.page import script, script_hash
+from reports.printed import printed_numbers
 from reports.run_page import lead, write_report
-from reports.tables import audit_rows, command, printed_numbers, sample_cards
+from reports.samples import choose, inside
+from reports.tables import audit_rows, command
 
 REFERENCE = Path(os.environ.get("COGEVAL_REFERENCE_DIR", Path(__file__).parents[2] / ".." / "shared" / "reference"))
 HOSTILE_FILE = REFERENCE / "human" / "hostile_strings.json"
@@ -100,10 +103,10 @@ def test_the_page_stands_alone(run):
     assert page.troubles == []
     assert page.open == []
     tags = [tag for tag, _ in page.elements]
-    assert not {"script", "iframe", "object", "embed", "form", "base"} & set(tags)
-    assert [tag for tag, _ in page.elements].count("link") == 1
+    assert not {"iframe", "object", "embed", "form", "base"} & set(tags)
+    assert tags.count("link") == tags.count("script") == 1
     addresses = page.values("href") + page.values("src")
-    assert not [a for a in addresses if ":" in unquote(a) and a != "data:,"]
+    assert not [a for a in addresses if ":" in unquote(a) and not a.startswith("data:")]
     inside = [a[1:] for a in addresses if a.startswith("#")]
     ids = page.values("id")
     assert len(ids) == len(set(ids))
@@ -112,7 +115,17 @@ def test_the_page_stands_alone(run):
     assert files
     assert [a for a in files if not (run / unquote(a)).is_file()] == []
     text = (run / "report.html").read_text()
-    assert not re.search(r"url\(|@import|\son[a-z]+=|\sstyle=", text)
+    assert not re.search(r"url\(|@import|\son[a-z]+=\"|\sstyle=", text)
+
+
+def test_only_our_script_may_run(run):
+    page = page_of(run)
+    text = (run / "report.html").read_text()
+    ours = script()
+    assert f"<script>{ours}</script>" in text
+    (policy,) = [attrs["content"] for tag, attrs in page.elements if attrs.get("http-equiv")]
+    assert f"script-src {script_hash(ours)};" in policy
+    assert "default-src 'none'" in policy
 
 
 def test_the_same_records_give_the_same_bytes_in_any_process(run):
@@ -139,7 +152,7 @@ def test_a_comparable_run_says_so_and_another_says_why_not(run, sample_runs, tmp
         assert words in page.text
     assert "Partial: 1,536 of 2,048" in page.text
     assert "1,536 of 2,048 clips scored; 512 rejected: wrong frame count (512)" in page.text
-    assert [c for c in page.values("class") if "dashed" in c][:4] == ["span dashed"] * 4
+    assert page.values("class").count("k k-partial") == 4 + 1, "four metrics and the legend"
 
 
 def test_embedded_data_are_marked_at_the_top(run, sample_runs, tmp_path):
@@ -152,16 +165,43 @@ def test_embedded_data_are_marked_at_the_top(run, sample_runs, tmp_path):
     assert "All of them differ from this run: data: embedded data set and networks, which no paper used" in page.text
 
 
-def test_every_printed_number_is_there_with_its_marks(run, sample_runs):
+def test_printed_numbers_of_other_settings_stand_apart_with_what_differs(run, sample_runs):
     page = page_of(run)
     printed = printed_numbers(sample_runs.result(), sample_runs.PROTOCOL)
-    assert [block.label for block in printed.blocks] == ["FVD", "IS"]
-    rows = [row for block in printed.blocks for row in (*block.first, *block.rest)]
-    assert len(rows) == 61 + 56
-    assert page.values("class").count("ring") == len(rows)
-    assert "differs in split, resolution, samples" in page.text
+    assert [(block.label, block.same, len(block.apart)) for block in printed.blocks] == [
+        ("FVD", None, 61),
+        ("IS", None, 56),
+    ]
+    assert page.values("class").count("badge paper bare") == 61 + 56
+    assert "No printed FVD or IS has the same setting as this run" in page.text
+    assert "117 printed numbers of other settings, and what differs" in page.text
+    assert "split, resolution, samples" in page.text
     assert "disputed: CogVideo UCF: 626/50.46" in page.text
-    assert not any(row.is_same for row in rows)
+
+
+def test_a_printed_number_of_the_same_setting_stands_on_one_axis_with_the_run(run, sample_runs, monkeypatch):
+    from eval.published import PublishedRow
+
+    facts = {"dataset": "ucf101", "metric": "FVD", "setting": "trained on UCF-101 train", "source": "x", "frames": 16}
+    rows = [
+        PublishedRow(model="Alpha", year=2022, value=332, resolution=128, samples=2048, confidence="high", **facts),
+        PublishedRow(model="Beta", value=577, std=15, resolution=128, samples=2048, confidence="high", **facts),
+        PublishedRow(model="Gamma", value=100, resolution=256, samples=2048, confidence="high", **facts),
+    ]
+    monkeypatch.setattr("reports.printed.rows_for", lambda result, metric: rows if metric.label == "FVD" else [])
+    (block,) = printed_numbers(sample_runs.result(), sample_runs.PROTOCOL).blocks
+    assert [(row.name, row.value, row.kind) for row in block.same.rows] == [
+        ("Alpha", "332", "paper"),
+        ("This run", "412.6", "own"),
+        ("Beta", "577", "paper"),
+    ]
+    assert [row.name for row in block.apart] == ["Gamma"]
+    places = [float(row.mark.value.rstrip("%")) for row in block.same.rows]
+    assert places == sorted(places)
+    assert (places[1] - places[0]) / (places[2] - places[1]) == pytest.approx((412.6 - 332) / (577 - 412.6), abs=1e-3)
+    labels = page_of(run).values("aria-label")
+    assert "Alpha (2022) 332, from paper, no interval printed" in labels
+    assert "Beta 577, from paper, ± 15 as printed" in labels
 
 
 def test_works_from_the_result_alone(sample_runs, tmp_path):
@@ -199,29 +239,36 @@ def test_samples_are_chosen_by_rule(run, sample_runs):
     from eval.records import read_samples
 
     result, samples = sample_runs.result(), list(read_samples(run).values())
-    rule, cards = sample_cards(result, run, samples)
+    rule, chosen = choose(result, samples)
     assert rule == "Chosen by rule from CLIPSIM, and at random with seed 0; never by hand."
-    assert [(card.rule, card.score, card.id) for card in cards[:3]] == [
+    assert [(one.rule, one.score, one.sample.id) for one in chosen[:3]] == [
         ("Best", "0.2800", "00008"),
         ("Median", "0.2400", "00004"),
         ("Worst", "0.2000", "00000"),
     ]
-    assert cards[3].rule == "Random, seed 0"
-    assert sample_cards(result, run, samples[::-1]) == (rule, cards)
-    assert cards[0].href == "samples/00008.mp4"
-    others = {sample_cards(result.model_copy(update={"seed": seed}), run, samples)[1][3].id for seed in range(20)}
+    assert {one.rule for one in chosen[3:]} == {"Random, seed 0"}
+    assert len({one.sample.id for one in chosen}) == len(chosen) == 8
+    assert choose(result, samples[::-1]) == (rule, chosen)
+    others = {choose(result.model_copy(update={"seed": seed}), samples)[1][3].sample.id for seed in range(20)}
     assert len(others) > 1
 
 
 @pytest.mark.parametrize(
     "file", ["../secret.mp4", "/etc/passwd", "", "samples", "missing.mp4", "javascript:alert(1)", "\0"]
 )
-def test_only_files_of_the_run_are_linked(run, sample_runs, file):
-    from eval.records import read_samples
-
+def test_only_files_of_the_run_are_shown(run, file):
     (run.parent / "secret.mp4").write_bytes(b"x")
-    sample = next(iter(read_samples(run).values())).model_copy(update={"file": file})
-    assert sample_cards(sample_runs.result(), run, [sample])[1][0].href == ""
+    assert inside(run, file) is None
+    assert inside(run, "samples/00000.mp4") == (run / "samples" / "00000.mp4").resolve()
+
+
+def test_a_video_that_cannot_be_read_says_so_in_its_place(run):
+    page = page_of(run)
+    assert page.text.count("This video cannot be read:") == 8
+    (run / "samples" / "00008.mp4").unlink()
+    page = page_of(run)
+    assert page.text.count("This video cannot be read:") == 7
+    assert page.text.count("This video is not in the folder.") == 1
 
 
 def test_the_command_repeats_the_run_and_is_quoted(sample_runs):
@@ -302,7 +349,10 @@ def test_no_string_gets_out_of_its_place(sample_runs, tmp_path):
 
 
 def test_chinese_prompts_carry_their_language(sample_runs, tmp_path):
-    folder = sample_runs.write_run(tmp_path / "a", sample_runs.result(), prompts=["水中的狮子", "a lion", "one", "two"])
+    folder = sample_runs.write_run(
+        tmp_path / "a", sample_runs.result(), prompts=["水中的狮子", "a lion", "العربية", "two"]
+    )
     text = write_report(folder).read_text(encoding="utf-8")
     assert '<p dir="auto" lang="zh">水中的狮子</p>' in text
     assert '<p dir="auto">a lion</p>' in text
+    assert '<p dir="auto" lang="ar">العربية</p>' in text
