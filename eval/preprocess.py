@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +73,12 @@ def clip_preprocess(
 
 
 CLIP_VIT_B_32 = clip_preprocess(224)
+# ViCLIP. VBench: torch's bicubic without antialiasing on whole levels, and CLIP's statistics.
+VICLIP = replace(clip_preprocess(224), name="viclip-bicubic-224", antialias=False, backend="torch")
+# VideoMAE. cd-fvd: 0..1 without mean and deviation.
+VIDEOMAE_DIRECT = Preprocess("videomae-direct-224", size=(224, 224), scale="zero-one")
+# Points are tracked on frames of one size; FVMD takes 256 pixels, and half of that is four times less work.
+TRACKS_128 = Preprocess("tracks-128", size=(128, 128), antialias=True, scale="zero-255")
 
 
 def apply(clip_THWC: Clip, spec: Preprocess, *, files: Mapping[str, Path] | None = None, device: str = "cpu") -> Tensor:

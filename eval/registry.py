@@ -89,6 +89,10 @@ metrics: Registry[Callable[..., Any]] = Registry(
         "r-precision": "eval.metrics.r_precision",
         "precision-recall": "eval.metrics.precision_recall",
         "frame-consistency": "eval.metrics.frame_consistency",
+        "motion-distance": "eval.metrics.motion_distance",
+        "motion-smoothness": "eval.metrics.smoothness",
+        "temporal-flickering": "eval.metrics.flickering",
+        "video-text": "eval.metrics.video_text",
     },
 )
 detectors: Registry[Callable[..., Any]] = Registry(
@@ -99,7 +103,11 @@ detectors: Registry[Callable[..., Any]] = Registry(
         "c3d": "eval.detectors.c3d",
         "c3d-torchscript": "eval.detectors.torchscript",
         "inception": "eval.detectors.inception",
+        "videomae": "eval.detectors.videomae",
         "clip": "eval.detectors.clip",
+        "viclip": "eval.detectors.viclip",
+        "changes": "eval.detectors.changes",
+        "tracks": "eval.detectors.tracks",
         "i3d-shapes": "eval.detectors.shapes",
         "c3d-shapes": "eval.detectors.shapes",
         "clip-shapes": "eval.detectors.shapes",

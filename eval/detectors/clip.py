@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cogvideo.errors import UserError
+from eval.detectors.contract import Detector
 from eval.detectors.engine import Engine, FrameDetector
 from eval.detectors.state import State, fit_state, known_options, present, read_state
 from eval.preprocess import clip_preprocess
@@ -81,7 +82,7 @@ class ClipDetector(FrameDetector):
     def encode_text(self, captions: Sequence[str]) -> Tensor:
         """Embeddings (N, D) of unit length, float32. Captions that do not fit lose their end, which is warned of."""
         tokens_NL, cut = self.tokenise(captions)
-        self._warn_of([caption for caption, is_cut in zip(captions, cut, strict=True) if is_cut], tokens_NL.shape[1])
+        cut_captions(self, captions, cut, tokens_NL.shape[1])
         passes = []
         with torch.no_grad():
             for start in range(0, len(tokens_NL), TEXT_PIECE):
@@ -90,15 +91,18 @@ class ClipDetector(FrameDetector):
                 passes.append(functional.normalize(embedded.float(), dim=-1).cpu())
         return torch.cat(passes)
 
-    def _warn_of(self, cut: Sequence[str], limit: int) -> None:
-        if cut:
-            message = (
-                f"{len(cut)} caption(s) are longer than the {limit} tokens that {self.name} reads, and lost their end: "
-                f"first {cut[0][:60]!r}"
-            )
-            if message not in self.warnings:
-                self.warnings.append(message)
-                _log.warning(message)
+
+def cut_captions(detector: Detector, captions: Sequence[str], cut: Sequence[bool], limit: int) -> None:
+    """Warn of captions that lost their end: in the log, and once among the detector's warnings."""
+    lost = [caption for caption, is_cut in zip(captions, cut, strict=True) if is_cut]
+    if lost:
+        message = (
+            f"{len(lost)} caption(s) are longer than the {limit} tokens that {detector.name} reads, and lost their end:"
+            f" first {lost[0][:60]!r}"
+        )
+        if message not in detector.warnings:
+            detector.warnings = [*detector.warnings, message]
+            _log.warning(message)
 
 
 @detectors.register(

@@ -17,9 +17,12 @@ from eval.metrics.frechet import frechet
 
 Floats = NDArray[np.float64]
 LARGEST = 256
+CELL_STEPS = 4
 
 
-def motion_histogram(vectors_BSP2: ArrayLike, *, cell: int = 5, cell_steps: int = 4, angle_bins: int = 8) -> Floats:
+def motion_histogram(
+    vectors_BSP2: ArrayLike, *, cell: int = 5, cell_steps: int = CELL_STEPS, angle_bins: int = 8
+) -> Floats:
     """Histogram of directions in every cell of cell_steps x cell x cell vectors, (B, cells * angle_bins).
 
     A vector counts ceil(log2(1 + length)) / 8 in the bin of its direction, lengths cut at 255. The first coordinate
@@ -48,9 +51,10 @@ def motion_histogram(vectors_BSP2: ArrayLike, *, cell: int = 5, cell_steps: int 
     return counts.reshape(clips, n_bins)
 
 
-def motion_features(velocity_BSP2: ArrayLike, acceleration_BSP2: ArrayLike) -> Floats:
-    """Histograms of velocity, then of acceleration, (B, 1024) for 16 steps of 400 points."""
-    return np.concatenate([motion_histogram(velocity_BSP2), motion_histogram(acceleration_BSP2)], axis=1)
+def motion_features(velocity_BSP2: ArrayLike, acceleration_BSP2: ArrayLike, *, cell: int = 5) -> Floats:
+    """Histograms of velocity, then of acceleration, (B, 1024) for 16 steps of 400 points in cells of 5 x 5."""
+    both = (motion_histogram(vectors, cell=cell) for vectors in (velocity_BSP2, acceleration_BSP2))
+    return np.concatenate([*both], axis=1)
 
 
 def fvmd(fake_features_BD: ArrayLike, real_features_BD: ArrayLike, *, ddof: int = 1) -> float:

@@ -16,7 +16,9 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from eval.detectors.changes import Changes
 from eval.metrics.clipsim import clipsim
+from eval.metrics.flickering import steadiness
 from eval.metrics.frame_consistency import frame_consistency
 from eval.metrics.frechet import frechet, frechet_from_moments
 from eval.metrics.inception_score import inception_score, softmax
@@ -27,7 +29,7 @@ from eval.metrics.r_precision import r_precision
 
 
 class FrechetDistance(Metric):
-    """FVD or FID of the features seen so far.
+    """FVD, FID or motion distance of the features seen so far.
 
     `keep_features` False keeps D + D^2 numbers a set, for many more samples than features. True keeps every row,
     which is exact for fewer samples than features too.
@@ -226,6 +228,38 @@ class FrameConsistency(_SampleMean):
 
     def update(self, frames_BTD: Tensor) -> None:
         self._add(frame_consistency(_array(frames_BTD)))
+
+
+class VideoTextSimilarity(_SampleMean):
+    """Cosine of clip embeddings (B, D) with their captions' (B, D)."""
+
+    def update(self, clips_BD: Tensor, text_BD: Tensor) -> None:
+        if clips_BD.ndim != 2:
+            raise ValueError(f"expected one embedding a clip, shape (B, D), got {tuple(clips_BD.shape)}")
+        self._add(clipsim(_array(clips_BD), _array(text_BD)))
+
+
+class _Steadiness(_SampleMean):
+    """Of clips (B, C, T, H, W) on 0..255, T at least 3."""
+
+    layer: str
+
+    def update(self, clips_BCTHW: Tensor) -> None:
+        if clips_BCTHW.ndim != 5 or clips_BCTHW.shape[2] < 3:
+            raise ValueError(f"expected clips (B, C, T, H, W) of 3 frames or more, got {tuple(clips_BCTHW.shape)}")
+        self._add(steadiness(_array(Changes()(clips_BCTHW)[self.layer])))
+
+
+class TemporalFlickering(_Steadiness):
+    """VBench's temporal flickering: 1 - mean change of pixels between frames, over 255."""
+
+    layer = "neighbours"
+
+
+class MotionSmoothness(_Steadiness):
+    """1 - deviation of frames from the mean of their neighbours, over 255."""
+
+    layer = "deviation"
 
 
 def _array(tensor: Tensor) -> NDArray[np.generic]:

@@ -10,6 +10,9 @@ from eval.preprocess import (
     I3D_TF1,
     INCEPTION_PYTORCH_FID,
     RAW_255,
+    TRACKS_128,
+    VICLIP,
+    VIDEOMAE_DIRECT,
 )
 from eval.protocol import MetricSpec, Options, Preprocess
 
@@ -114,6 +117,54 @@ def clip_alignment(*, candidates: int = 100) -> tuple[MetricSpec, ...]:
     )
 
 
+def fvd_videomae(variant: str) -> MetricSpec:
+    """Content-debiased FVD: mean tokens of VideoMAE v2 (SSv2), pixels in 0..1, covariance with divisor N."""
+    return MetricSpec(
+        id=f"fvd-videomae/{variant}",
+        metric="fvd",
+        detector="videomae",
+        weights="videomae-v2-g-ssv2",
+        layer="pooled",
+        preprocess=VIDEOMAE_DIRECT,
+        options=(("ddof", 0),),
+    )
+
+
+def pixel_steadiness(variant: str) -> tuple[MetricSpec, ...]:
+    """Flickering and smoothness of the pixels as they are scored; no network."""
+    shared = {"detector": "changes", "preprocess": RAW_255}
+    return (
+        MetricSpec(id=f"temporal-flickering/{variant}", metric="temporal-flickering", layer="neighbours", **shared),  # type: ignore[arg-type]
+        MetricSpec(id=f"motion-smoothness/{variant}", metric="motion-smoothness", layer="deviation", **shared),  # type: ignore[arg-type]
+    )
+
+
+def motion_distance(variant: str, *, layer: str = "cells", preprocess: Preprocess = TRACKS_128) -> MetricSpec:
+    """Motion distance on FVMD's 1,024 cells, or on 64 numbers of the whole frame for sets of some hundred clips."""
+    return MetricSpec(
+        id=f"motion-distance/{variant}",
+        metric="motion-distance",
+        detector="tracks",
+        layer=layer,
+        preprocess=preprocess,
+        options=(("ddof", 1),),
+    )
+
+
+def video_text(*, candidates: int = 100) -> tuple[MetricSpec, ...]:
+    """Video-text similarity and R-precision with ViCLIP on 8 frames, pixels as VBench prepares them."""
+    shared = {"detector": "viclip", "weights": "viclip-internvid-10m-flt", "layer": "embedding", "preprocess": VICLIP}
+    return (
+        MetricSpec(id="video-text/viclip-8f", metric="video-text", **shared),  # type: ignore[arg-type]
+        MetricSpec(
+            id=f"r-precision/viclip-8f-{candidates}",
+            metric="r-precision",
+            options=(("candidates", candidates),),
+            **shared,  # type: ignore[arg-type]
+        ),
+    )
+
+
 def precision_recall(variant: str) -> tuple[MetricSpec, ...]:
     """k-nearest-neighbour precision and recall on the logits, k = 3; each result carries density and coverage too."""
     return tuple(
@@ -139,8 +190,12 @@ __all__ = [
     "frame_fid",
     "fvd",
     "fvd_styleganv",
+    "fvd_videomae",
     "inception_score_styleganv",
     "inception_score_tgan2",
     "kvd",
+    "motion_distance",
+    "pixel_steadiness",
     "precision_recall",
+    "video_text",
 ]

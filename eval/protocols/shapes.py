@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from eval.preprocess import RAW_255
 from eval.protocol import ClipRule, MetricSpec, Preprocess, Protocol
+from eval.protocols.parts import motion_distance, pixel_steadiness
 
 SHAPES_PIXELS = Preprocess("shapes-64", geometry="none", scale="minus-one-one")
 
@@ -41,6 +43,9 @@ R_PRECISION = MetricSpec(
 )
 CONSISTENCY = MetricSpec(id="frame-consistency/shapes", metric="frame-consistency", **_TEXT)  # type: ignore[arg-type]
 
+MOTION = motion_distance("16f-shapes", layer="whole", preprocess=RAW_255)
+STEADINESS = pixel_steadiness("shapes")
+
 UCF101_SHAPES = Protocol(
     name="ucf101-shapes",
     benchmark="ucf101",
@@ -57,6 +62,12 @@ UCF101_SHAPES = Protocol(
 
 SHAPES_PROTOCOLS: tuple[Protocol, ...] = (
     UCF101_SHAPES,
+    replace(
+        UCF101_SHAPES,
+        name="motion-shapes",
+        title="Embedded: motion alone, 320 clips of 16 frames, 64 px, against 640 real ones",
+        metrics=(MOTION, *STEADINESS, CONSISTENCY),
+    ),
     replace(
         UCF101_SHAPES,
         name="kinetics600-shapes",

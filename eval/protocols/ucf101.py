@@ -12,9 +12,12 @@ from eval.protocols.parts import (
     frame_fid,
     fvd,
     fvd_styleganv,
+    fvd_videomae,
     inception_score_styleganv,
     inception_score_tgan2,
     kvd,
+    motion_distance,
+    pixel_steadiness,
     precision_recall,
 )
 
@@ -113,6 +116,23 @@ UCF101_PROTOCOLS: tuple[Protocol, ...] = (
         n_real=None,
         published="",
         source="songweige/content-debiased-fvd",
+    ),
+    replace(
+        TATS,
+        name="cdfvd-videomae-16f-2048",
+        title="cd-fvd 0.1.1 with VideoMAE v2: content-debiased FVD, every real clip",
+        metrics=(fvd_videomae("cdfvd-16f-2048"),),
+        n_real=None,
+        published="",
+        source="arXiv 2404.12391; songweige/content-debiased-fvd",
+    ),
+    replace(
+        TATS,
+        name="motion-16f-2048",
+        title="Motion alone, without a file to fetch: distance of tracked motion, flickering, smoothness",
+        metrics=(motion_distance("16f-2048"), *pixel_steadiness("16f")),
+        published="",
+        source="arXiv 2407.16124 with another tracker; VBench; see metrics.md",
     ),
     Protocol(
         name="cogvideo-2022",

@@ -13,6 +13,8 @@ from eval.registry import detectors, metrics
 from eval.weights import open_store
 
 REPO = Path(__file__).resolve().parents[2]
+# Arithmetic on pixels.
+WITHOUT_WEIGHTS = ("changes", "tracks")
 KNOWN = {"weights_sha256": "w", "list_sha256": "l", "seed": 0}
 
 
@@ -26,7 +28,9 @@ def test_complete(protocol):
         assert spec.detector in detectors.names()
         assert spec.preprocess is not None
         assert spec.id.endswith("-shapes") or spec.id.endswith("/shapes") or not protocol.embedded
-        if not protocol.embedded:
+        if spec.detector in WITHOUT_WEIGHTS:
+            assert not spec.weights
+        elif not protocol.embedded:
             assert store.entry(spec.weights)
         if spec.n_fake:
             assert spec.n_fake <= protocol.n_fake

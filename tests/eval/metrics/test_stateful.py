@@ -22,8 +22,11 @@ from eval.metrics.stateful import (
     FrechetDistance,
     InceptionScore,
     KernelDistance,
+    MotionSmoothness,
     PrecisionRecall,
     RPrecision,
+    TemporalFlickering,
+    VideoTextSimilarity,
 )
 
 D = 6
@@ -31,6 +34,7 @@ RNG = np.random.default_rng(0)
 FAKE = (RNG.standard_normal((60, D)) * 1.3 + 20).astype(np.float32)
 REAL = (RNG.standard_normal((60, D)) + 20).astype(np.float32)
 FRAMES = RNG.standard_normal((60, 4, D)).astype(np.float32)
+CLIPS = torch.from_numpy(RNG.integers(0, 256, (60, 3, 4, 5, 5))).float()
 TEXT = RNG.standard_normal((60, D)).astype(np.float32)
 
 
@@ -59,6 +63,21 @@ CASES = {
         lambda: RPrecision(candidates=4),
         frames_and_text,
         lambda: r_precision(FRAMES, TEXT, candidates=4)[0].mean(),
+    ),
+    "video-text": (
+        VideoTextSimilarity,
+        lambda metric, rows: metric.update(torch.from_numpy(FAKE[rows]), torch.from_numpy(TEXT[rows])),
+        lambda: clipsim(FAKE, TEXT).mean(),
+    ),
+    "flickering": (
+        TemporalFlickering,
+        lambda metric, rows: metric.update(CLIPS[rows]),
+        lambda: 1 - CLIPS.diff(dim=2).abs().double().mean().item() / 255,
+    ),
+    "smoothness": (
+        MotionSmoothness,
+        lambda metric, rows: metric.update(CLIPS[rows]),
+        lambda: 1 - CLIPS.diff(n=2, dim=2).abs().double().mean().item() / 2 / 255,
     ),
     "consistency": (
         FrameConsistency,
