@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from cogvideo.checkpoint.cards import PIPELINE_CARD_NAME
 from cogvideo.checkpoint.identity import identity
 from cogvideo.checkpoint.images import image_tokenizer_at
 from cogvideo.checkpoint.loading import network_of
@@ -18,6 +19,7 @@ from cogvideo.config import SIZES, ModelConfig, get_size
 from cogvideo.errors import MissingPrerequisite, UserError
 from cogvideo.network import Kind, Network, initialise_
 from cogvideo.prompting import CHINESE, ENGLISH, Prompts
+from cogvideo.settings import GenerationSettings, suited
 from cogvideo.tokenizer import load_tokenizer
 from cogvideo.vqvae import IMAGE_TOKENIZERS, ImageTokenizer, ImageTokenizerConfig
 from cogvideo.weights import WeightStore, load_catalogue
@@ -30,7 +32,10 @@ RESIDENT_SHARE = 1 / 1.2
 
 @dataclass
 class Networks:
-    """The parts of the pipeline. `name` and `facts` say where they came from; `is_random` that nobody trained them."""
+    """The parts of the pipeline. `name` and `facts` say where they came from; `is_random` that nobody trained them.
+
+    `settings` are those that suit them.
+    """
 
     stage1: Network
     stage2: Network | None
@@ -42,6 +47,7 @@ class Networks:
     name: str = ""
     language: str = "en"
     is_random: bool = False
+    settings: GenerationSettings = field(default_factory=GenerationSettings)
     facts: dict[str, object] = field(default_factory=dict)
 
 
@@ -87,6 +93,7 @@ def load_networks(
         iterative=found.get("iterative"),
         name=parts.card.name,
         language=parts.card.language,
+        settings=suited(parts.card.settings, f"{parts.folder / PIPELINE_CARD_NAME}"),
         facts={"form": parts.form, "licence": parts.card.licence, "parts": identity(parts)},
     )
 

@@ -198,6 +198,8 @@ def _across_frames(network: Network, q: Tensor, k: Tensor, v: Tensor, T: int, wi
     N = (S - T) // F
     cells = windows.cells.to(q.device)
     W, C = cells.shape
+    if W == len(windows.sizes) == 1:  # Whole frames as they are: nothing has to be gathered.
+        return _attend(network, q[:, :, T:], k, v, bias)
 
     def cut(part: Tensor) -> Tensor:
         frames = part[:, :, T:].reshape(B, A, N, F, d)[:, :, :, cells.flatten()]

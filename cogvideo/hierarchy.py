@@ -177,7 +177,9 @@ class Hierarchy:
     def _first_frame(self, jobs: Sequence[Job]) -> Tensor:
         """(B, 1, F), by the base transformer alone."""
         settings, quirks = self.settings, self.settings.quirks
-        plan = Plan((0,), text_bonus=settings.text_bonus, has_plus=False, quirks=quirks)
+        scale = settings.first_frame_guidance_scale
+        bonus = 0.0 if scale is not None else settings.text_bonus
+        plan = Plan((0,), text_bonus=bonus, has_plus=False, guidance_scale=scale, quirks=quirks)
         last = settings.first_frame if quirks.first_frame_sampler_to_the_end else settings.video
         unknown = torch.full((len(jobs), 1, self.config.frame_len), -1, device=self.device)
         return self._run(
@@ -185,7 +187,7 @@ class Hierarchy:
             plan,
             unknown,
             [self.prompts.first_frame(job.prompt) for job in jobs],
-            [],
+            [] if scale is None else [self.prompts.first_frame_guider()] * len(jobs),
             "first frame",
             [job.seed for job in jobs],
             stream(Stream.FIRST_FRAME),

@@ -140,13 +140,13 @@ class CogVideo:
         `given` are the first frames of each prompt's video, uint8 (t, H, W, 3), t >= 1, of any size: their centre is
         kept. `seeds` are the samples' own seeds (one for each video); without them they follow from `seed`, the
         prompt and the sample's number, so that a video does not depend on what is asked for beside it. `superres`
-        makes frames three times as wide; `iterative` refines them.
+        makes frames three times as wide; `iterative` refines them. `settings` None takes those that suit the networks.
         Raises UserError for prompts that are empty or too long, for frames or rates that cannot be, and for too little
         memory, before work.
         """
         timeline = Timeline(frames, fps)
         jobs = self._jobs(prompts, samples, seed, seeds)
-        settings = settings or GenerationSettings()
+        settings = settings or self.networks.settings
         report = _Report(progress)
         hierarchy = self._hierarchy(settings, report)
         hierarchy.check(jobs, timeline)
@@ -180,7 +180,7 @@ class CogVideo:
         settings: GenerationSettings | None = None,
     ) -> None:
         """Raise the UserError that `generate` would, without work: for prompts that are made a few at a time."""
-        hierarchy = self._hierarchy(settings or GenerationSettings(), _Report(None))
+        hierarchy = self._hierarchy(settings or self.networks.settings, _Report(None))
         hierarchy.check(self._jobs(prompts, 1, 0, None), Timeline(frames, fps))
         self._superres_texts(prompts, superres, iterative)
 

@@ -49,6 +49,11 @@ class Prompts:
         ids = self._encode(prompt, self.style.first_frame_suffix)
         return self._fitting(ids, prompt, self.config.max_text_len, "the first frame")
 
+    def first_frame_guider(self) -> list[int]:
+        """For the sequence beside the first frame's own, where guidance is on: the suffix alone."""
+        ids = self._encode(self.style.first_frame_suffix.strip())
+        return self._fitting(ids, self.style.first_frame_suffix, self.config.max_text_len, "guidance")
+
     def key_frames(self, prompt: str, seconds: float, guided: bool) -> list[int]:
         """For the other key frames. With guidance the prompt says that this is a video."""
         ids = self._encode(prompt, self.style.video_suffix if guided else "")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from cogvideo.errors import UserError
 from cogvideo.forward import CONSISTENT, Quirks
@@ -22,11 +24,12 @@ MOST_FRAMES = 129
 class GenerationSettings:
     """How tokens are drawn. The same settings, seed and weights give the same tokens for any split into batches.
 
-    `guidance_scale` acts on key frames, `between_guidance_scale` on the frames between (off in the release); None
-    turns guidance off. `text_bonus` is added to the attention scores of text wherever guidance is off. `is_parallel`
-    decodes two frames between side by side where their windows allow it: fewer steps, the same samples. `is_greedy`
-    takes the likeliest token of the likeliest cluster. `max_rows` bounds the sequences in work at once; None takes
-    what fits in memory. `superres_frames`: frames that super-resolution has in work at once.
+    `guidance_scale` acts on key frames, `first_frame_guidance_scale` on the first one and `between_guidance_scale` on
+    the frames between (both off in the release); None turns guidance off. `text_bonus` is added to the attention scores
+    of text wherever guidance is off. `is_parallel` decodes two frames between side by side where their windows allow
+    it: fewer steps, the same samples. `is_greedy` takes the likeliest token of the likeliest cluster. `max_rows` bounds
+    the sequences in work at once; None takes what fits in memory. `superres_frames`: frames that super-resolution has
+    in work at once.
     Raises UserError for numbers that cannot be.
     """
 
@@ -34,6 +37,7 @@ class GenerationSettings:
     video: SamplerSettings = VIDEO
     superres: SamplerSettings = SUPERRES
     guidance_scale: float | None = 3.0
+    first_frame_guidance_scale: float | None = None
     between_guidance_scale: float | None = None
     text_bonus: float = 1.4
     quirks: Quirks = CONSISTENT
@@ -43,13 +47,52 @@ class GenerationSettings:
     superres_frames: int = 12
 
     def __post_init__(self) -> None:
-        scales = (self.guidance_scale, self.between_guidance_scale, self.text_bonus)
+        scales = (
+            self.guidance_scale,
+            self.first_frame_guidance_scale,
+            self.between_guidance_scale,
+            self.text_bonus,
+        )
         if not all(scale is None or math.isfinite(scale) for scale in scales):
             raise UserError(f"expected finite numbers for guidance and text bonus, got {scales}")
         if min(1 if self.max_rows is None else self.max_rows, self.superres_frames) < 1:
             raise UserError(
                 f"expected at least one sequence and one frame in work, got {self.max_rows} and {self.superres_frames}"
             )
+
+
+SAMPLERS = ("first_frame", "video", "superres")
+SUITED = (*SAMPLERS, "guidance_scale", "first_frame_guidance_scale", "between_guidance_scale", "text_bonus")
+
+
+def suited(values: Mapping[str, Any], where: str) -> GenerationSettings:
+    """The settings that suit networks, from their card: the release's, but for `values`.
+
+    A sampler is an object with any of its three numbers. Raises UserError, naming `where`, for what is unknown or
+    cannot be.
+    """
+    settings = GenerationSettings()
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in SUITED:
+            raise UserError(f"{where}: unknown setting {name!r}; known: {', '.join(SUITED)}")
+        try:
+            changes[name] = replace(getattr(settings, name), **value) if name in SAMPLERS else value
+            settings = replace(settings, **changes)
+        except (TypeError, ValueError, UserError) as error:
+            raise UserError(f"{where}: setting {name!r} cannot be {value!r} ({error})") from None
+    return settings
+
+
+def unlike_release(settings: GenerationSettings) -> dict[str, Any]:
+    """What `suited` reads: the settings that are not the release's, as JSON types."""
+    release = GenerationSettings()
+    values: dict[str, Any] = {}
+    for one in fields(settings):
+        mine, its = getattr(settings, one.name), getattr(release, one.name)
+        if one.name in SUITED and mine != its:
+            values[one.name] = asdict(mine) if one.name in SAMPLERS else mine
+    return values
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -55,6 +55,9 @@ class Companion(_Record):
 class Card(_Record):
     """What a folder of converted weights holds. `window_size` is the release's setting: -1 for whole frames.
 
+    `shares` is the folder beside this one, of the same pipeline, that has the tensors of CogView2's part ("" for none):
+    both stages have the same, frozen ones, which need not lie there twice. `shared_files` are that folder's files.
+
     `dtype` is the type of the word embeddings; `files` are the tensors' own files with their hashes. `sizes` is
     `ModelConfig.layout()`, empty for the image tokenizer; `size` is their name in the table of sizes, if they have one.
     """
@@ -72,16 +75,24 @@ class Card(_Record):
     source: Source
     licence: str = "not stated"
     belongs_to: dict[str, Companion] = Field(default_factory=dict)
+    shares: Annotated[str, StringConstraints(pattern=r"^([a-z0-9_]+)?$")] = ""
+    shared_files: dict[FileName, FileRecord] = Field(default_factory=dict)
     note: str = ""
 
 
 class PipelineCard(_Record):
-    """What a folder of networks is as a whole. `language` is that of its prompts, e.g. "zh" for the release."""
+    """What a folder of networks is as a whole. `language` is that of its prompts, e.g. "zh" for the release.
+
+    `settings` are those that suit these networks, as `cogvideo.settings.suited` reads them; what is not there is as in
+    the release. `frames` is the length of video that they were trained for; 0 if nothing is said.
+    """
 
     format: Literal["cogeval-pipeline-1"] = "cogeval-pipeline-1"
     name: str
     language: str = "en"
     sizes: dict[str, int | float] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    frames: int = Field(default=0, ge=0)
     licence: str = "not stated"
     note: str = ""
 

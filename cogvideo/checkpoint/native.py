@@ -22,6 +22,8 @@ from cogvideo.errors import UserError
 INDEX_NAME = "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000
 CHUNK_BYTES = 4 << 20
+# The tensors that folders may share: CogView2's part.
+SHARED = "transformer."
 
 CODES = {
     torch.float64: "F64",
@@ -48,7 +50,8 @@ def is_native(path: Path) -> bool:
 def open_native(folder: Path) -> tuple[Card, TensorFiles]:
     """The card and the tensors of a folder of converted weights; nothing is read before it is asked for.
 
-    Raises UserError for a damaged card, and for files that are absent, cut short, or not those of the card.
+    Raises UserError for a damaged card, and for files that are absent, cut short, or not those of the card; also where
+    they are those of the folder that this one shares tensors with.
     """
     card = read_card(folder)
     specs: dict[str, Spec] = {}
@@ -58,6 +61,14 @@ def open_native(folder: Path) -> tuple[Card, TensorFiles]:
         _check_size(path, card.files[path.name].size_bytes)
         for name, spec in _specs(path).items():
             specs[name], places[name] = spec, path
+
+    if card.shares:
+        beside = folder.parent / card.shares
+        for path in _shared_files(card, beside):
+            paths.append(path)
+            for name, spec in _specs(path).items():
+                if name.startswith(SHARED) and name not in specs:
+                    specs[name], places[name] = spec, path
 
     def read(name: str) -> Tensor:
         with safe_open(places[name], framework="pt", device="cpu") as file:
@@ -183,6 +194,17 @@ def _specs(path: Path) -> dict[str, Spec]:
         raise UserError(f"{path} has tensors of the type {error}, which no network here has") from None
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is cut short or damaged ({' '.join(str(error).split())}); convert it anew") from None
+
+
+def _shared_files(card: Card, beside: Path) -> list[Path]:
+    """The files of the folder that has the shared tensors. Raises UserError if they are not those that were shared."""
+    if not is_native(beside):
+        raise UserError(f"{beside} is missing, whose tensors are shared; copy the whole pipeline folder")
+    if read_card(beside).files != card.shared_files:
+        raise UserError(f"{beside} holds other weights than those that are shared with it; copy the whole folder anew")
+    for name, file in card.shared_files.items():
+        _check_size(beside / name, file.size_bytes)
+    return [beside / name for name in card.shared_files]
 
 
 def _check_size(path: Path, expected: int) -> None:

@@ -31,12 +31,22 @@ CODEC = {"mp4": "h264", "gif": "gif", "frames": "png"}
 LARGEST_WEIGHTS_SEED = 2**32 - 1
 
 
+FRAMES = 33
+FLAGS_OF_SETTINGS = ("guidance_scale", "first_frame_guidance_scale", "between_guidance_scale")
+FLAGS_OF_SAMPLER = {"temperature": "temperature", "top_k_clusters": "top_k"}
+OF_WEIGHTS = "Default: what suits the weights, with the release's"
+
+
 @click.command()
 @click.argument("prompt", required=False)
 @click.option(
     "--file", "file", type=click.Path(path_type=Path), help="Prompts, one a line, instead of PROMPT; - is stdin."
 )
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Folder of the networks, converted or as released.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="Folder of the networks, converted or as released. Default: the small model that comes with cogeval.",
+)
 @click.option("--size", metavar="NAME", help="A size with random weights instead: tiny, small, medium, release.")
 @click.option(
     "--weights-seed",
@@ -53,7 +63,9 @@ LARGEST_WEIGHTS_SEED = 2**32 - 1
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("videos"), show_default=True, help="Folder for the videos."
 )
-@click.option("--frames", type=click.IntRange(1), default=33, show_default=True, help="Frames of a video.")
+@click.option(
+    "--frames", type=click.IntRange(1), help="Frames of a video. Default: what the networks were trained for, else 33."
+)
 @click.option(
     "--fps", type=click.FloatRange(min=0, min_open=True), default=8.0, show_default=True, help="Frames a second."
 )
@@ -61,14 +73,19 @@ LARGEST_WEIGHTS_SEED = 2**32 - 1
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, another video.")
 @click.option("--given", type=click.Path(path_type=Path), help="Picture or video that every video starts with.")
 @click.option("--given-frames", type=click.IntRange(1), default=1, show_default=True, help="How many of its frames.")
-@click.option("--guidance-scale", type=float, default=3.0, show_default=True, help="Of the key frames.")
+@click.option("--guidance-scale", type=float, help=f"Of the key frames. {OF_WEIGHTS}: 3.")
 @click.option(
     "--guidance/--no-guidance", default=True, show_default=True, help="Classifier-free guidance of key frames."
 )
-@click.option("--between-guidance-scale", type=float, help="Guidance of the frames between; off unless given.")
-@click.option("--temperature", type=float, default=1.05, show_default=True, help="Of all frames but the first.")
-@click.option("--top-k", type=click.IntRange(1), default=12, show_default=True, help="Clusters of tokens to draw from.")
-@click.option("--super-resolution/--no-super-resolution", default=True, show_default=True, help="Three times as wide.")
+@click.option("--first-frame-guidance-scale", type=float, help=f"Of the first frame. {OF_WEIGHTS}: off.")
+@click.option("--between-guidance-scale", type=float, help=f"Of the frames between. {OF_WEIGHTS}: off.")
+@click.option("--temperature", type=float, help=f"Of all frames but the first. {OF_WEIGHTS}: 1.05.")
+@click.option("--top-k", type=click.IntRange(1), help=f"Clusters of tokens to draw from. {OF_WEIGHTS}: 12.")
+@click.option(
+    "--super-resolution/--no-super-resolution",
+    default=None,
+    help="Three times as wide. Default: on; off for the small model that comes with cogeval, which cannot.",
+)
 @click.option("--refine/--no-refine", default=False, show_default=True, help="Iterative super-resolution as well.")
 @click.option(
     "--parallel/--no-parallel", default=True, show_default=True, help="Frames between in fewer steps; same samples."
@@ -106,24 +123,34 @@ LARGEST_WEIGHTS_SEED = 2**32 - 1
 def generate(**flags: Any) -> Finished:
     """Make videos of PROMPT with CogVideo: first frame, key frames, frames between, super-resolution.
 
+    Without --checkpoint it is the small model that comes with cogeval, which knows drawn shapes that move.
+
     Each video gets a JSON file of the same name with everything that is needed to make it again. The same prompt, seed
     and weights give the same video, whatever is made beside it. A run that was cut short goes on where it was.
 
     \b
-      cogeval generate "a red circle moving left" --size tiny
+      cogeval generate "a red circle moving left"
       cogeval generate "跳舞的猫" --checkpoint weights/cogvideo
     """
     prompts = read_prompts(flags["prompt"], flags["file"])
     from cogvideo.devices import choose_device, choose_dtype, type_name
-    from cogvideo.settings import Timeline
+    from cogvideo.settings import GenerationSettings, Timeline
+    from cogvideo.shipped import shipped
 
-    timeline = Timeline(flags["frames"], flags["fps"])
-    settings = _settings(flags)
-    device = choose_device(flags["device"])
     _check_flags(flags)
+    if flags["checkpoint"] is None and flags["size"] is None:
+        flags["checkpoint"] = shipped()
+        flags["super_resolution"] = bool(flags["super_resolution"])
+    if flags["super_resolution"] is None:
+        flags["super_resolution"] = True
+    flags["frames"] = flags["frames"] or _frames_of(flags["checkpoint"])
+    timeline = Timeline(flags["frames"], flags["fps"])
+    _settings(flags, GenerationSettings())  # Refusals come before networks are read.
+    device = choose_device(flags["device"])
     clip, given = read_given(flags["given"], flags["given_frames"], flags["frames"], flags["fps"])
     _check_folder(flags["out"])
     model = _model(flags, device, choose_dtype(flags["dtype"], device), has_stage2=timeline.rounds > 0)
+    settings = _settings(flags, model.networks.settings)
     asked = {"frames": flags["frames"], "fps": flags["fps"], "settings": settings}
     asked |= {"superres": flags["super_resolution"], "iterative": flags["refine"]}
     model.check(prompts, **asked)
@@ -161,15 +188,19 @@ def _check_flags(flags: dict[str, Any]) -> None:
     checkpoint, size = flags["checkpoint"], flags["size"]
     if checkpoint is not None and size is not None:
         raise UserError("--checkpoint has sizes of its own: leave --size out, or the checkpoint")
-    if checkpoint is None and size is None:
-        raise UserError(
-            "no trained weights come with cogeval yet: give --checkpoint DIR (see `cogeval convert --help`),"
-            " or --size tiny for a trial with random weights"
-        )
     if checkpoint is not None and flags["text_model"] is not None:
         raise UserError("--text-model goes with --size: a checkpoint has the text model that it was trained with")
-    if flags["refine"] and not flags["super_resolution"]:
+    if flags["refine"] and flags["super_resolution"] is False:
         raise UserError("--refine refines what super-resolution makes: leave --no-super-resolution out, or --refine")
+
+
+def _frames_of(checkpoint: Path | None) -> int:
+    """How long a video is if nobody says so."""
+    from cogvideo.checkpoint.cards import PIPELINE_CARD_NAME, read_pipeline_card
+
+    if checkpoint is not None and (checkpoint / PIPELINE_CARD_NAME).is_file():
+        return read_pipeline_card(checkpoint).frames or FRAMES
+    return FRAMES
 
 
 def _check_folder(out: Path) -> None:
@@ -203,20 +234,18 @@ def _model(flags: dict[str, Any], device: torch.device, dtype: torch.dtype | Non
     return CogVideo.random(flags["size"], seed=flags["weights_seed"], text_model=flags["text_model"], **wanted)
 
 
-def _settings(flags: dict[str, Any]) -> GenerationSettings:
+def _settings(flags: dict[str, Any], suited: GenerationSettings) -> GenerationSettings:
+    """Those that suit the weights, with what the flags say."""
     from dataclasses import replace
 
     from cogvideo.forward import QUIRKS
-    from cogvideo.sampling import VIDEO
-    from cogvideo.settings import GenerationSettings
 
-    return GenerationSettings(
-        video=replace(VIDEO, temperature=flags["temperature"], top_k_clusters=flags["top_k"]),
-        guidance_scale=flags["guidance_scale"] if flags["guidance"] else None,
-        between_guidance_scale=flags["between_guidance_scale"],
-        quirks=QUIRKS[flags["quirks"]],
-        is_parallel=flags["parallel"],
-    )
+    given = {name: value for name in FLAGS_OF_SETTINGS if (value := flags[name]) is not None}
+    sampler = {name: flags[flag] for name, flag in FLAGS_OF_SAMPLER.items() if flags[flag] is not None}
+    settings = replace(suited, video=replace(suited.video, **sampler), **given)
+    if not flags["guidance"]:
+        settings = replace(settings, guidance_scale=None)
+    return replace(settings, quirks=QUIRKS[flags["quirks"]], is_parallel=flags["parallel"])
 
 
 def _recipes(

@@ -37,6 +37,9 @@ FOLDER = click.Path(path_type=Path)
     "--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Parts of a batch, for memory."
 )
 @click.option("--recompute/--no-recompute", default=None, help="Activations anew in backward, for memory.")
+@click.option(
+    "--compile/--no-compile", "is_compiled", default=False, help="By torch.compile; takes a C++ compiler and a minute."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, other weights.")
 @click.option("--save-every", type=click.IntRange(1), default=500, show_default=True, help="Steps.")
 @click.option("--log-every", type=click.IntRange(1), default=50, show_default=True, help="Steps.")
@@ -110,6 +113,7 @@ def _train(recipe: TrainingRecipe, out: Path, flags: dict[str, Any]) -> Result:
         accumulate=flags["accumulate"],
         save_every=flags["save_every"],
         log_every=flags["log_every"],
+        is_compiled=flags["is_compiled"],
         workers=flags["workers"],
         until=flags["stop_after"],
         is_resumed=flags["is_resumed"],
@@ -145,6 +149,7 @@ def _embedded(out: Path, flags: dict[str, Any]) -> Finished:
         seed=flags["seed"],
         workers=flags["workers"],
         device=flags["device"],
+        is_compiled=flags["is_compiled"],
         is_quiet=flags["is_quiet"],
     )
     if flags["is_json"]:

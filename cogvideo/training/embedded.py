@@ -21,6 +21,7 @@ import torch
 from cogvideo.checkpoint.cards import CARD_NAME, PipelineCard, write_card
 from cogvideo.checkpoint.convert import convert
 from cogvideo.checkpoint.images import image_tokenizer_at
+from cogvideo.checkpoint.sharing import share
 from cogvideo.checkpoint.staging import staged
 from cogvideo.config import get_size
 from cogvideo.data.cluster_codes import CLUSTERS, cluster_codes, write_clusters
@@ -30,6 +31,9 @@ from cogvideo.data.tokenizing import TokenizeSettings, tokenize
 from cogvideo.devices import choose_device
 from cogvideo.errors import UserError
 from cogvideo.prompting import ENGLISH, Prompts
+from cogvideo.sampling import SamplerSettings
+from cogvideo.settings import GenerationSettings, unlike_release
+from cogvideo.shipped import NAME
 from cogvideo.tokenizer import load_tokenizer
 from cogvideo.training.recipes import get_recipe
 
@@ -39,6 +43,14 @@ PROCESSES = 2
 # Drawn clips: 17 frames at 8 a second, which hold clips of 5 at 8, 4 and 2.
 RECORD_FRAMES = 17
 RECORD_RATES = (Fraction(8),)
+# What its clips look best with: see docs/training.md.
+SETTINGS = GenerationSettings(
+    first_frame=SamplerSettings(0.9, 6, 0.9),
+    video=SamplerSettings(0.9, 6, 0.9),
+    guidance_scale=2.0,
+    first_frame_guidance_scale=2.0,
+    text_bonus=0.0,
+)
 # The image network is in both stages, frozen: first frames are made by that of stage 1.
 PIPELINE = {"stage1": "stage1/stage1", "stage2": "stage2/stage2"}
 
@@ -55,6 +67,7 @@ def make_embedded(
     seed: int = 0,
     workers: int = 1,
     device: str = "auto",
+    is_compiled: bool = False,
     is_quiet: bool = False,
 ) -> Path | None:
     """The pipeline folder in `out`, made of the videos in `data`; None if it was stopped by a signal.
@@ -62,7 +75,7 @@ def make_embedded(
     What is there already is kept. `steps` replaces the number of steps of every training, for trials. Raises UserError
     as the parts do.
     """
-    runs = _Runs(out, steps=steps, seed=seed, device=device, is_quiet=is_quiet)
+    runs = _Runs(out, steps=steps, seed=seed, device=device, is_compiled=is_compiled, is_quiet=is_quiet)
     pipeline = out / "pipeline"
     if (pipeline / "pipeline.json").is_file():
         return pipeline
@@ -89,8 +102,11 @@ def make_embedded(
 class _Runs:
     """Trainings as processes of their own: two of them with one thread each use two cores better than one with two."""
 
-    def __init__(self, out: Path, *, steps: int | None, seed: int, device: str, is_quiet: bool) -> None:
-        self.out, self.steps, self.seed, self.device, self.is_quiet = out, steps, seed, device, is_quiet
+    def __init__(
+        self, out: Path, *, steps: int | None, seed: int, device: str, is_compiled: bool, is_quiet: bool
+    ) -> None:
+        self.out, self.steps, self.seed, self.device = out, steps, seed, device
+        self.is_compiled, self.is_quiet = is_compiled, is_quiet
         self.is_stopped = False
         self.running: list[subprocess.Popen[bytes]] = []
 
@@ -123,6 +139,8 @@ class _Runs:
         recipe = get_recipe(f"embedded-{name}")
         flags: Sequence[Any] = ("--data", data, "--out", folder, "--seed", self.seed, "--device", self.device)
         flags = (*flags, "--threads", threads, *(("--init", init) if init else ()))
+        # The image tokenizer gains nothing by it.
+        flags = (*flags, *(("--compile",) if self.is_compiled and recipe.task != "tokenizer" else ()))
         flags = (*flags, *(("--steps", self.steps) if self.steps else ()), *(("--quiet",) if self.is_quiet else ()))
         launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
         start = [sys.executable, "-m", *(launcher if processes > 1 else ()), "cogeval"]
@@ -170,7 +188,10 @@ def _assemble(out: Path, pipeline: Path, tokenizer: Path, seed: int) -> None:
     with staged(pipeline) as place:
         for role, folder in PIPELINE.items():
             convert(str(out / folder), place / role, dtype="float16")
+        share(place / "stage2", place / "stage1")
         convert(str(tokenizer), place / "image_tokenizer")
         shutil.copyfile(out / "clusters.safetensors", place / "clusters.safetensors")
         note = f"trained on drawn shapes by `cogeval train embedded --seed {seed}`"
-        write_card(place, PipelineCard(name="cogvideo-tiny", sizes=get_size(SIZE).layout(), note=note))
+        settings = unlike_release(SETTINGS)
+        sizes = get_size(SIZE).layout()
+        write_card(place, PipelineCard(name=NAME, sizes=sizes, settings=settings, frames=RECORD_FRAMES, note=note))

@@ -10,7 +10,7 @@ import hashlib
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from cogvideo.training.machine import peak_flops, peak_memory
 from cogvideo.training.optimizer import clip_, make_optimizer, set_rate
 from cogvideo.training.parallel import World, average_gradients_, require_share
 from cogvideo.training.recipe import TrainingRecipe
-from cogvideo.training.tasks import Task
+from cogvideo.training.tasks import Batch, Task
 
 
 class Batches(Protocol):
@@ -44,7 +44,8 @@ class Batches(Protocol):
 class Options:
     """How a run is carried out. Nothing here changes the weights, besides `seed` and, by rounding, the parts.
 
-    `accumulate`: parts that a batch is worked through in, for memory. `save_every`, `log_every`: steps.
+    `accumulate`: parts that a batch is worked through in, for memory. `save_every`, `log_every`: steps. `is_compiled`:
+    by `torch.compile`, which rounds otherwise.
     """
 
     seed: int = 0
@@ -52,6 +53,7 @@ class Options:
     save_every: int = 500
     log_every: int = 50
     is_half: bool = False
+    is_compiled: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -85,7 +87,16 @@ class Engine:
         self.is_sharded = is_sharded
         self.share = require_share(recipe.batch_size, self.options.accumulate, self.world)
         self.trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
-        self.optimizer = make_optimizer(task, weight_decay=recipe.weight_decay, betas=recipe.betas, eps=recipe.eps)
+        if recipe.optimizer == "muon" and is_sharded:
+            raise UserError(
+                f"recipe {recipe.name} is trained with Muon, which needs whole matrices: this network is spread over "
+                "the processes; train it in one process"
+            )
+        self.optimizer = make_optimizer(
+            task, weight_decay=recipe.weight_decay, betas=recipe.betas, eps=recipe.eps, kind=recipe.optimizer
+        )
+        # What runs a batch: the task, or what the compiler made of it.
+        self.runs: Callable[[Batch], dict[str, Tensor]] = torch.compile(task) if self.options.is_compiled else task
         self.step = 0
 
     def resume(self) -> bool:
@@ -185,7 +196,7 @@ class Engine:
             if self.is_sharded:
                 self.task.set_requires_gradient_sync(part == accumulate - 1)  # type: ignore[operator]
             with self._precision():
-                found = self.task(batch)
+                found = self.runs(batch)
             (found["loss"] / accumulate).backward()
             for name, value in found.items():
                 totals[name] = totals.get(name, 0) + value.detach() / accumulate

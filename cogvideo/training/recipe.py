@@ -80,6 +80,7 @@ class TrainingRecipe:
     start: Start = "release"
     trained: Literal["temporal", "everything"] = "temporal"
     window: int | None = None
+    optimizer: Literal["adamw", "muon"] = "adamw"
     lr: float = 2e-4
     warm_up: int = 500
     final_share: float = 0.1

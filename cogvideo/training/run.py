@@ -66,6 +66,7 @@ class Request:
     save_every: int = 500
     log_every: int = 50
     recompute: bool = False
+    is_compiled: bool = False
     workers: int = 1
     until: int | None = None
     is_resumed: bool = True
@@ -101,7 +102,13 @@ def train(request: Request, listeners: Sequence[Listener] = ()) -> Result:
         if is_sharded:
             shard_(task, cast(Network, task.network), device, half=is_half)
         options = Options(
-            request.seed, request.accumulate, request.save_every, request.log_every, is_half=is_half, facts=facts
+            request.seed,
+            request.accumulate,
+            request.save_every,
+            request.log_every,
+            is_half=is_half,
+            is_compiled=request.is_compiled,
+            facts=facts,
         )
         engine = Engine(
             task, recipe, batches, request.out, device=device, options=options, world=world, is_sharded=is_sharded

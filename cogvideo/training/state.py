@@ -15,7 +15,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
@@ -23,6 +22,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save as save_parts
 
 from cogvideo.errors import UserError
+from cogvideo.training.optimizer import Optimizer
 from cogvideo.training.parallel import World
 from cogvideo.training.tasks import Task
 
@@ -31,7 +31,7 @@ STATE_NAME = "state.json"
 KEPT = 2
 
 
-def tensors_of(task: Task, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def tensors_of(task: Task, optimizer: Optimizer) -> dict[str, Tensor]:
     """Everything that moves in training, by name. The tensors are the run's own."""
     found: dict[str, Tensor] = {}
     for name, parameter in task.named_parameters():

@@ -20,11 +20,13 @@ class StackConfig:
     blocks: int
     attention_at: tuple[int, ...] = (16,)
     nominal_size: int = 256
+    patch: int = 1
+    """Side of the squares of pixels that are the channels of one place at the finest resolution; the release has 1."""
 
     @property
     def rate(self) -> int:
         """How many pixels one of its cells is wide."""
-        return 1 << (len(self.multipliers) - 1)
+        return self.patch << (len(self.multipliers) - 1)
 
     def has_attention(self, level: int) -> bool:
         return self.nominal_size >> level in self.attention_at
@@ -55,6 +57,9 @@ class ImageTokenizerConfig:
         stacks = (self.encoder, *self.decoders)
         rules = {
             "there must be a decoder": bool(self.decoders),
+            "a patch must be a power of two": all(
+                stack.patch > 0 and not stack.patch & stack.patch - 1 for stack in stacks
+            ),
             "a decoder's rate must not be finer than the encoder's": min(self.rates, default=0) >= self.encoder.rate,
             "each rate must have one decoder": len(set(self.rates)) == len(self.decoders),
             "channels at every resolution must be a multiple of norm_groups": all(
@@ -86,14 +91,14 @@ class ImageTokenizerConfig:
 
 IMAGE_TOKENIZERS: dict[str, ImageTokenizerConfig] = {
     "release": ImageTokenizerConfig(name="release"),
-    # 64 x 64 pixels are 8 x 8 codes; few channels where there are many pixels, so that two cores keep up.
+    # 64 x 64 pixels are 8 x 8 codes; nothing is computed where there are most pixels, so that two cores keep up.
     "tiny": ImageTokenizerConfig(
         name="tiny",
         num_codes=512,
         code_dim=16,
-        channels=8,
-        encoder=StackConfig((1, 2, 6, 8), blocks=1, attention_at=()),
-        decoders=(StackConfig((1, 2, 6, 8), blocks=1, attention_at=()),),
-        norm_groups=8,
+        channels=24,
+        encoder=StackConfig((1, 2, 4), blocks=1, attention_at=(), patch=2),
+        decoders=(StackConfig((1, 2, 4), blocks=1, attention_at=(), patch=2),),
+        norm_groups=4,
     ),
 }

@@ -35,6 +35,13 @@ def _silu(x: Tensor) -> Tensor:
     return functional.silu(x, inplace=not torch.is_grad_enabled())
 
 
+def _cut(frames_B3HW: Tensor, patch: int) -> Tensor:
+    """Squares of pixels as channels."""
+    if patch == 1:
+        return frames_B3HW
+    return functional.pixel_unshuffle(frames_B3HW, patch).contiguous(memory_format=torch.channels_last)
+
+
 class ResidualBlock(nn.Module):
     """Norm, SiLU, 3x3 convolution, twice; a 1x1 convolution in the shortcut where the number of channels changes."""
 
@@ -140,7 +147,8 @@ class Encoder(nn.Module):
     def __init__(self, stack: StackConfig, channels: int, code_dim: int, groups: int) -> None:
         super().__init__()
         widths = [channels * multiplier for multiplier in stack.multipliers]
-        self.conv_in = nn.Conv2d(3, channels, 3, padding=1)
+        self.patch = stack.patch
+        self.conv_in = nn.Conv2d(3 * stack.patch**2, channels, 3, padding=1)
         self.down = nn.ModuleList()
         for level, (c_in, c_out) in enumerate(zip([channels, *widths], widths, strict=False)):
             stage = Resolution(c_in, c_out, stack.blocks, groups, has_attention=stack.has_attention(level))
@@ -151,7 +159,7 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], code_dim, 3, padding=1)
 
     def forward(self, frames_B3HW: Tensor) -> Tensor:
-        x_BCHW = self.conv_in(frames_B3HW)
+        x_BCHW = self.conv_in(_cut(frames_B3HW, self.patch))
         for stage in self.down:
             x_BCHW = stage(x_BCHW)
         vectors_BDhw: Tensor = self.conv_out(_silu(self.norm_out(self.mid(x_BCHW))))
@@ -173,14 +181,15 @@ class Decoder(nn.Module):
             stage.upsample = Upsample(c_out) if level > 0 else None
             self.up.append(stage)
         self.norm_out = _norm(widths[0], groups)
-        self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
+        self.patch = stack.patch
+        self.conv_out = nn.Conv2d(widths[0], 3 * stack.patch**2, 3, padding=1)
 
     def forward(self, latents_BCHW: Tensor) -> Tensor:
         x_BCHW = self.mid(self.conv_in(latents_BCHW))
         for stage in reversed(self.up):
             x_BCHW = stage(x_BCHW)
         frames_B3HW: Tensor = self.conv_out(_silu(self.norm_out(x_BCHW)))
-        return frames_B3HW
+        return functional.pixel_shuffle(frames_B3HW, self.patch) if self.patch > 1 else frames_B3HW
 
 
 class DownSampler(nn.Module):

@@ -35,12 +35,21 @@ def data() -> None:
     show_default=True,
     help="The 40 of the benchmark, the 186 a generator may learn from, or all 210.",
 )
+@click.option(
+    "--groups",
+    type=click.IntRange(5, 99),
+    default=12,
+    show_default=True,
+    help="Backgrounds a class, two clips each; the first 4 are test.",
+)
 @click.option("--workers", type=click.IntRange(1), help="Clips drawn at a time. Default: one a core, four at most.")
-def shapes(folder: Path, seed: int, classes: Literal["benchmark", "training", "all"], workers: int | None) -> None:
+def shapes(
+    folder: Path, seed: int, classes: Literal["benchmark", "training", "all"], groups: int, workers: int | None
+) -> None:
     """Draw the embedded data set `shapes` into the new folder DIR, in UCF-101's layout."""
     from eval.datasets.shapes import render
 
-    render(folder, seed=seed, classes=classes, workers=workers)
+    render(folder, seed=seed, classes=classes, groups=groups, workers=workers)
     click.echo(f"shapes ({classes} classes, seed {seed}) drawn in {folder}")
 
 

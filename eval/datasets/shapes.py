@@ -27,8 +27,10 @@ from eval.datasets.ucf_layout import LISTS_FOLDER, read_layout
 from eval.registry import datasets
 
 VERSION = "v1"
-GROUPS = 12  # a class; the clips of a group share their background, as clips cut from one video do
+GROUPS = 12  # a class, unless more are asked for
+# The clips of a group share their background, as clips cut from one video do.
 CLIPS_PER_GROUP = 2
+MOST_GROUPS = 99
 TEST_GROUPS = 4  # the first ones, as in UCF-101's first list
 
 Which = Literal["benchmark", "training", "all"]
@@ -58,12 +60,18 @@ class PlannedClip:
         write_video(root / self.relative, clip, fps=FPS, codec="ffv1")
 
 
-def plan(*, seed: int = 0, which: Which = "benchmark") -> list[PlannedClip]:
-    """Every clip of the data set: 24 a class, in 12 groups of 2, of which 4 groups are test clips."""
+def plan(*, seed: int = 0, which: Which = "benchmark", groups: int = GROUPS) -> list[PlannedClip]:
+    """Every clip of the data set: groups of 2 in each class, of which the first 4 are test clips.
+
+    More groups leave those that fewer have as they are. Raises UserError for fewer than would leave train clips, and
+    for more than the file names have digits for.
+    """
+    if not TEST_GROUPS < groups <= MOST_GROUPS:
+        raise UserError(f"expected from {TEST_GROUPS + 1} to {MOST_GROUPS} groups of clips a class, got {groups}")
     return [
         PlannedClip(of, group, number, seed)
         for of in classes(which)
-        for group in range(1, GROUPS + 1)
+        for group in range(1, groups + 1)
         for number in range(1, CLIPS_PER_GROUP + 1)
     ]
 
@@ -73,20 +81,21 @@ def render(
     *,
     seed: int = 0,
     classes: Which = "benchmark",
+    groups: int = GROUPS,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draw the data set into the new folder `root` and return it; the same bytes for the same seed.
 
-    `classes`: the benchmark's 40, the 186 that a generator may be trained on, or all 210; 24 clips of each, 17 frames
-    of 64 x 64 at 8 fps, lossless. `workers`: threads, None for one a core (four at most). `progress` gets (clips
-    done, clips in all). The folder appears when it is complete. Raises UserError if it exists and is not empty, or
-    cannot be written.
+    `classes`: the benchmark's 40, the 186 that a generator may be trained on, or all 210; two clips of each in every
+    group, 17 frames of 64 x 64 at 8 fps, lossless. `workers`: threads, None for one a core (four at most). `progress`
+    gets (clips done, clips in all). The folder appears when it is complete. Raises UserError if it exists and is not
+    empty, or cannot be written.
     """
     root = Path(root).absolute()
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(f"shapes are rendered into a new or empty folder; {root} has something in it: name another one")
-    planned = plan(seed=seed, which=classes)
+    planned = plan(seed=seed, which=classes, groups=groups)
     with _appearing_whole(root) as unfinished:
         for name in dict.fromkeys(clip.of.name for clip in planned):
             (unfinished / name).mkdir()

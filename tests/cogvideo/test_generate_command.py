@@ -128,7 +128,8 @@ def test_frames_and_gif_on_request_show_the_same_pictures(short, tmp_path):
             assert abs(np.asarray(moving.convert("RGB")).astype(int) - frames[k]).mean() < 20
     code, out, _ = short(PROMPT)
     film = read_clip(tmp_path / out.strip())
-    assert abs(film.astype(int) - frames).mean() < 12
+    # Films keep a quarter of the colour, and weights that nobody trained colour every pixel anew: brightness it is.
+    assert abs(film.mean(-1) - frames.mean(-1)).mean() < 12
     # Frame k of the film is nearest to picture k: the order is kept.
     distance = abs(film[:, None].astype(int) - frames[None]).mean((2, 3, 4))
     assert distance.argmin(1).tolist() == list(range(5))
@@ -189,8 +190,9 @@ def flags_of(values, weights):
     flags += ["--temperature", video["temperature"], "--top-k", video["top_k_clusters"]]
     scale = settings.pop("guidance_scale")
     flags += ["--no-guidance"] if scale is None else ["--guidance-scale", scale]
-    if (scale := settings.pop("between_guidance_scale")) is not None:
-        flags += ["--between-guidance-scale", scale]
+    for part in ("first-frame", "between"):
+        if (scale := settings.pop(f"{part.replace('-', '_')}_guidance_scale")) is not None:
+            flags += [f"--{part}-guidance-scale", scale]
     flags += ["--super-resolution" if settings.pop("super_resolution") else "--no-super-resolution"]
     flags += ["--refine" if settings.pop("refine") else "--no-refine", "--format", settings.pop("format")]
     if "batch_size" in settings:
@@ -210,6 +212,7 @@ def flags_of(values, weights):
         ("--frames", 5, "--fps", 1, "--seed", 3),
         ("--frames", 6, "--fps", 4, "--between-guidance-scale", 2, "--quirks", "release", "--no-super-resolution"),
         ("--frames", 2, "--fps", 8, "--no-guidance", "--temperature", 0.8, "--top-k", 1, "--format", "gif"),
+        ("--frames", 2, "--fps", 8, "--first-frame-guidance-scale", 2, "--no-super-resolution"),
         ("--frames", 2, "--fps", 1, "--refine", "--guidance-scale", 1.5, "--samples", 2),
         ("--frames", 6, "--fps", 4, "--given", "start.png", "--no-super-resolution"),
         ("--frames", 2, "--fps", 1, "--dtype", "bfloat16", "--batch-size", 2, "--no-super-resolution"),
@@ -476,4 +479,4 @@ def test_help_fits_into_80_columns_and_shows_an_example(capsys):
     assert cogeval.main(["generate", "--help"]) == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
-    assert 'cogeval generate "a red circle moving left" --size tiny' in text
+    assert 'cogeval generate "a red circle moving left"' in text

@@ -100,7 +100,6 @@ def test_every_prompt_is_checked_before_the_first_is_made(short, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "parts"),
     [
-        ((), 2, ("--checkpoint DIR", "--size tiny")),
         (("--size", "tiny", "--checkpoint", "x"), 2, ("--size",)),
         (("--size", "tny"), 2, ("unknown size 'tny'", "did you mean tiny")),
         (("--size", "small"), 3, ("ice-text-model", "cogeval weights fetch ice-text-model")),

@@ -92,6 +92,20 @@ def test_texts_and_plans_are_those_of_the_release(spied):
     assert not keys.is_stage2
 
 
+def test_the_first_frame_is_guided_away_from_its_suffix_alone(spied):
+    tokens, calls, *_ = spied(frames=1, fps=1.0, settings=GenerationSettings(first_frame_guidance_scale=2.0))
+    assert (calls[0].plan.guidance_scale, calls[0].plan.text_bonus) == (2.0, 0.0)
+    assert calls[0].words == [*(f"{job.prompt} photo" for job in JOBS), "photo", "photo"]
+    assert len(tokens) == len(JOBS)
+
+
+def test_guidance_of_one_is_none(spied):
+    """Then the logits are the prompt's own."""
+    plain = spied(frames=1, fps=1.0, settings=GenerationSettings(text_bonus=0.0))[0]
+    guided = spied(frames=1, fps=1.0, settings=GenerationSettings(first_frame_guidance_scale=1.0))[0]
+    assert torch.equal(plain, guided)
+
+
 def test_guidance_goes_where_it_is_asked_for(spied):
     settings = GenerationSettings(guidance_scale=None, between_guidance_scale=2.0)
     _, calls, _, _ = spied(9, 4.0, settings=settings)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from cogvideo.errors import UserError
-from cogvideo.settings import TRAINED_SECONDS, GenerationSettings, Timeline
+from cogvideo.settings import TRAINED_SECONDS, GenerationSettings, Timeline, suited, unlike_release
 
 COUNTS = (1, 2, 3, 5, 6, 7, 9, 10, 13, 16, 17, 24, 32, 33)
 
@@ -131,3 +132,29 @@ def test_nothing_is_made_past_the_end_of_33_frames():
 def test_settings_that_cannot_be_are_refused(changes):
     with pytest.raises(UserError):
         GenerationSettings(**changes)
+
+
+def test_settings_of_a_card_and_back():
+    values = {"video": {"temperature": 0.8}, "guidance_scale": 2.0, "first_frame_guidance_scale": 1.5}
+    settings = suited(values, "here")
+    assert settings.video == replace(GenerationSettings().video, temperature=0.8)
+    assert (settings.guidance_scale, settings.first_frame_guidance_scale) == (2.0, 1.5)
+    assert suited(unlike_release(settings), "here") == settings
+    assert unlike_release(GenerationSettings()) == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"is_greedy": True}, "unknown setting 'is_greedy'"),
+        ({"video": {"speed": 1}}, "setting 'video' cannot be"),
+        ({"video": 3}, "setting 'video' cannot be 3"),
+        ({"video": {"temperature": 0}}, "temperatures"),
+        ({"guidance_scale": math.inf}, "finite"),
+        ({"guidance_scale": "much"}, "setting 'guidance_scale' cannot be 'much'"),
+    ],
+)
+def test_settings_of_a_card_that_cannot_be(values, said):
+    with pytest.raises(UserError, match=said) as caught:
+        suited(values, "pipeline.json")
+    assert str(caught.value).startswith("pipeline.json: ")

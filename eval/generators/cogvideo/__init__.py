@@ -1,4 +1,6 @@
-"""CogVideo as a generator: `cogvideo:DIR` for networks in a folder, `cogvideo?size=tiny` for random ones.
+"""CogVideo as a generator: `cogvideo` for the small model that comes along, `cogvideo:DIR` for networks in a folder.
+
+`cogvideo?size=tiny` has random weights, to try it.
 
 Shapes: T frames, H x W pixels; clips are uint8 (T, H, W, 3) RGB.
 """
@@ -46,14 +48,14 @@ class CogVideoGenerator(Generator):
         self._needs: Needs | None = None
         self._phrases: dict[str, str] = {}
         self.title = f"CogVideo ({source.name})"
-        self.name = f"{KIND}-{source.name}"
+        self.name = source.name if source.name.startswith(KIND) else f"{KIND}-{source.name}"
         if source.is_random:
             self.not_comparable = (RANDOM_WEIGHTS,)
 
     @classmethod
     def around(cls, model: CogVideo, options: Mapping[str, str] | None = None) -> CogVideoGenerator:
         """The generator of a pipeline that is in memory. Raises UserError for an unknown option or value."""
-        return cls(MemorySource(model), read_choices(options or {}), model.device)
+        return cls(MemorySource(model), read_choices(options or {}, model.networks.settings), model.device)
 
     def describe(self) -> dict[str, object]:
         """Weights, sizes, language and settings. What follows from the protocol is in it after `preflight`."""
@@ -70,6 +72,7 @@ class CogVideoGenerator(Generator):
             "sizes": self._source.config.layout(),
             "settings": {
                 "guidance_scale": settings.guidance_scale,
+                "first_frame_guidance_scale": settings.first_frame_guidance_scale,
                 "between_guidance_scale": settings.between_guidance_scale,
                 "text_bonus": settings.text_bonus,
                 "first_frame": vars(settings.first_frame),
@@ -230,15 +233,15 @@ class CogVideoGenerator(Generator):
 
 @generators.register(
     KIND,
-    "CogVideo, from networks in a folder; or of a size with random weights, to try it",
+    "CogVideo: the small one that comes along, networks in a folder, or a size with random weights",
     argument="DIR",
     options=", ".join(NAMES),
 )
 def make(argument: str, options: Mapping[str, str], context: GeneratorContext) -> Generator:
-    """`cogvideo:DIR` or `cogvideo?size=NAME`.
+    """`cogvideo`, `cogvideo:DIR` or `cogvideo?size=NAME`.
 
     Raises UserError for an unknown option or value, or a folder without networks; MissingPrerequisite if an absent
-    part is named, or neither folder nor size.
+    part is named.
     """
     from cogvideo.devices import choose_device, choose_dtype
 
@@ -253,4 +256,5 @@ def make(argument: str, options: Mapping[str, str], context: GeneratorContext) -
         device=device,
         dtype=choose_dtype(choices.dtype, device),
     )
+    choices = read_choices(options, source.settings)
     return CogVideoGenerator(source, choices, device, Path(argument).expanduser().resolve().name if argument else "")

@@ -20,7 +20,7 @@ OF_RANDOM_WEIGHTS = ("size", "weights-seed")
 OF_THE_WORK = ("parallel", "max-rows")
 NAMES = (
     *OF_RANDOM_WEIGHTS,
-    *("guidance-scale", "between-guidance-scale", "temperature", "top-k"),
+    *("guidance-scale", "first-frame-guidance-scale", "between-guidance-scale", "temperature", "top-k"),
     *("fps", "frames", "superres", "iterative", "quirks", "dtype"),
     *OF_THE_WORK,
 )
@@ -48,14 +48,17 @@ class Choices:
     given: tuple[tuple[str, str], ...] = ()
 
 
-def read_choices(options: Mapping[str, str]) -> Choices:
-    """The options of a generator's text. Raises UserError for an unknown one and for a value that cannot be."""
+def read_choices(options: Mapping[str, str], suited: GenerationSettings | None = None) -> Choices:
+    """The options of a generator's text, over the settings that suit its networks (None: the release's).
+
+    Raises UserError for an unknown option and for a value that cannot be.
+    """
     from cogvideo.devices import TYPES
     from cogvideo.forward import QUIRKS
     from cogvideo.settings import GenerationSettings
 
     check_options(KIND, options, NAMES)
-    defaults = GenerationSettings()
+    defaults = suited or GenerationSettings()
     quirks = _one_of(options, "quirks", list(QUIRKS), "consistent")
     top_k = whole_number(KIND, options, "top-k", None, least=1) or defaults.video.top_k_clusters
     temperature = _number(options, "temperature") or defaults.video.temperature
@@ -68,9 +71,11 @@ def read_choices(options: Mapping[str, str]) -> Choices:
         raise UserError(
             f"generator {KIND}: 'iterative' refines what super-resolution makes, which is off; leave one of them out"
         )
-    settings = GenerationSettings(
+    settings = replace(
+        defaults,
         video=replace(defaults.video, temperature=temperature, top_k_clusters=top_k),
         guidance_scale=_scale(options, "guidance-scale", defaults.guidance_scale),
+        first_frame_guidance_scale=_scale(options, "first-frame-guidance-scale", defaults.first_frame_guidance_scale),
         between_guidance_scale=_scale(options, "between-guidance-scale", defaults.between_guidance_scale),
         quirks=QUIRKS[quirks],
         is_parallel=_is_on(options, "parallel", default=True),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogvideo.errors import MissingPrerequisite, UserError
+from cogvideo.shipped import shipped
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cogvideo.network import Kind
     from cogvideo.pipeline import CogVideo
     from cogvideo.prompting import Prompts
+    from cogvideo.settings import GenerationSettings
     from cogvideo.vqvae import ImageTokenizer
 
 RANDOM_WEIGHTS = "random weights, which nobody trained"
@@ -45,6 +47,11 @@ class Source(ABC):
     name: str
     language: str
     is_random: bool
+
+    @property
+    def settings(self) -> GenerationSettings | None:
+        """Those that suit the networks; None for the release's."""
+        return None
 
     @property
     @abstractmethod
@@ -81,6 +88,12 @@ class CheckpointSource(Source):
         self.name = self.parts.card.name
         self.language = self.parts.card.language
         self._device, self._dtype = device, dtype
+
+    @property
+    def settings(self) -> GenerationSettings:
+        from cogvideo.settings import suited
+
+        return suited(self.parts.card.settings, str(self.parts.folder))
 
     @cached_property
     def _stage1(self) -> Checkpoint:
@@ -251,15 +264,12 @@ class MemorySource(Source):
 def open_source(
     argument: str, *, size: str, weights_seed: int, device: torch.device, dtype: torch.dtype | None
 ) -> Source:
-    """The networks of `cogvideo:DIR`, or of `cogvideo?size=NAME`. Raises MissingPrerequisite if neither is given."""
+    """The networks of `cogvideo:DIR`, of `cogvideo?size=NAME`, or those that come with the package."""
     if argument:
         return CheckpointSource(Path(argument).expanduser(), device, dtype)
     if size:
         return RandomSource(size, weights_seed, device, dtype)
-    raise MissingPrerequisite(
-        "generator cogvideo: no trained weights come with cogeval yet; give the folder of a checkpoint with"
-        " cogvideo:DIR (see `cogeval convert --help`), or try random weights with 'cogvideo?size=tiny'"
-    )
+    return CheckpointSource(shipped(), device, dtype)
 
 
 def tensors_sha256(network: torch.nn.Module) -> str:

@@ -176,3 +176,16 @@ def test_all_classes_can_be_planned_for_training():
     assert len(shapes.plan(which="training")) == 186 * 24
     assert len({clip.relative for clip in shapes.plan(which="all")}) == 210 * 24
     assert np.mean([clip.split == "test" for clip in shapes.plan(which="all")]) == pytest.approx(1 / 3)
+
+
+def test_more_groups_leave_those_that_fewer_have():
+    few, many = shapes.plan(which="training", groups=5), shapes.plan(which="training", groups=7)
+    assert set(few) < set(many)
+    assert len(few) == 186 * 5 * 2
+    assert Counter(clip.split for clip in few) == {"test": 186 * 8, "train": 186 * 2}
+
+
+@pytest.mark.parametrize("groups", [4, 100])
+def test_a_number_of_groups_that_cannot_be(groups):
+    with pytest.raises(UserError, match=f"from 5 to 99 groups of clips a class, got {groups}"):
+        shapes.plan(groups=groups)

@@ -1,0 +1,158 @@
+"""What cogvideo-tiny draws, as the embedded detectors see it: shape, colour and motion, all three, and its captions.
+
+python benchmarks/embedded_model.py                       # the model that comes with the package, 128 clips
+python benchmarks/embedded_model.py --pipeline DIR --clips 64 --set guidance_scale=3 --sheet sheet.png
+
+Rows: real clips, the same through the image tokenizer, generated ones, and generated ones of the pairs of shape and
+motion that no training clip had. A first frame is judged by the network for single frames (shape and colour).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cogvideo.pipeline import CogVideo
+from cogvideo.settings import GenerationSettings, suited, unlike_release
+from cogvideo.shipped import FOLDER
+from eval.datasets.shapes_drawing import ShapeClass, classes, draw_clip
+from eval.detectors.shapes import FRAME_HEADS, I3D_HEADS, load_clip, load_frames, load_i3d
+
+WEIGHTS = Path(__file__).parents[1] / "eval" / "embedded"
+FRAMES = 17
+# Of a clip, what the detectors read.
+SCORED = 16
+
+
+def main() -> None:
+    options = _options()
+    torch.set_num_threads(options.threads)
+    model = CogVideo.load(options.pipeline, dtype=getattr(torch, options.dtype), superres=False)
+    settings = _settings(model.networks.settings, options.set)
+    print(f"{model.networks.name}, {options.dtype}, settings {unlike_release(settings)}")
+    judge = Judge()
+    known, held_out = classes("benchmark"), tuple(set(classes("all")) - set(classes("training")))
+    held_out = tuple(sorted(held_out, key=lambda one: one.name))
+    wanted = [known[number % len(known)] for number in range(options.clips)]
+    real = [draw_clip(one.shape, one.colour, one.motion, f"model/{k}") for k, one in enumerate(wanted)]
+    print(f"{'clips':<24}{'n':>5}{'shape':>8}{'colour':>8}{'motion':>8}{'all':>8}{'first':>8}{'clip':>8}{'mixed':>8}")
+    judge.show("real", real, wanted)
+    judge.show("reconstructed", [model.decode(model.encode(clip)) for clip in real], wanted)
+    clips = _made(model, settings, wanted, options.seed)
+    judge.show("generated", clips, wanted)
+    if options.by_name:
+        judge.by_name(clips, wanted)
+    if options.held_out:
+        unseen = [held_out[number % len(held_out)] for number in range(options.held_out)]
+        judge.show("generated, held out", _made(model, settings, unseen, options.seed), unseen)
+    if options.sheet:
+        _sheet(clips, options.sheet)
+
+
+class Judge:
+    """The embedded detectors."""
+
+    def __init__(self) -> None:
+        self.video = load_i3d(WEIGHTS / "i3d-shapes.safetensors")
+        self.frame = load_frames(WEIGHTS / "frame-shapes.safetensors")
+        self.clip = load_clip(WEIGHTS / "clip-shapes.safetensors")
+
+    def right(self, clips: list[Any], wanted: list[ShapeClass]) -> dict[str, torch.Tensor]:
+        """For each clip, whether each part is named as it was asked for."""
+        batch = torch.from_numpy(np.stack([clip[:SCORED] for clip in clips])).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        found = _named(self.video(batch)["logits"], I3D_HEADS, wanted)
+        found["all"] = torch.stack([found[head] for head in I3D_HEADS]).all(0)
+        first = _named(self.frame(batch[:, :, :1])["logits"].flatten(1), FRAME_HEADS, wanted)
+        found["first"] = torch.stack(list(first.values())).all(0)
+        pictures = torch.nn.functional.normalize(self.clip(batch)["embedding"].mean(1), dim=-1)
+        words = torch.nn.functional.normalize(self.clip.encode_text([one.caption for one in wanted]), dim=-1)
+        found["clip"] = (pictures * words).sum(1)
+        found["mixed"] = (pictures * words.roll(7, 0)).sum(1)
+        return found
+
+    def show(self, what: str, clips: list[Any], wanted: list[ShapeClass]) -> None:
+        found = self.right(clips, wanted)
+        names = ("shape", "colour", "motion", "all", "first", "clip", "mixed")
+        print(
+            f"{what:<24}{len(clips):>5}" + "".join(f"{found[name].float().mean():>8.3f}" for name in names), flush=True
+        )
+
+    def by_name(self, clips: list[Any], wanted: list[ShapeClass]) -> None:
+        found = self.right(clips, wanted)
+        for head in ("shape", "motion"):
+            for value in dict.fromkeys(getattr(one, head) for one in wanted):
+                rows = torch.tensor([getattr(one, head) == value for one in wanted])
+                part, whole = (found[name][rows].float().mean() for name in (head, "all"))
+                print(f"  {head} {value:<12} {part:.2f}  all {whole:.2f}")
+
+
+def _named(
+    logits: torch.Tensor, heads: dict[str, tuple[str, ...]], wanted: list[ShapeClass]
+) -> dict[str, torch.Tensor]:
+    found, first = {}, 0
+    for head, values in heads.items():
+        asked = torch.tensor([values.index(getattr(one, head)) for one in wanted])
+        found[head] = logits[:, first : first + len(values)].argmax(1) == asked
+        first += len(values)
+    return found
+
+
+def _made(model: CogVideo, settings: GenerationSettings, wanted: list[ShapeClass], seed: int) -> list[Any]:
+    since, cpu = time.perf_counter(), time.process_time()
+    videos = model.generate(
+        [one.caption for one in wanted],
+        frames=FRAMES,
+        superres=False,
+        seeds=[seed * 100_003 + number for number in range(len(wanted))],
+        settings=settings,
+    )
+    took = f"{time.perf_counter() - since:.0f} s, {time.process_time() - cpu:.0f} CPU s"
+    print(f"  {len(videos)} clips made in {took}: { ({phase: round(s) for phase, s in model.seconds.items()}) }")
+    return [video.clip for video in videos]
+
+
+def _settings(own: GenerationSettings, changes: list[str]) -> GenerationSettings:
+    """The model's own with what --set says: `guidance_scale=3`, `video.temperature=0.9`."""
+    values = unlike_release(own)
+    for change in changes:
+        name, _, text = change.partition("=")
+        value = None if text == "off" else float(text)
+        head, _, part = name.partition(".")
+        if part:
+            value = int(value) if part.startswith("top") else value  # type: ignore[arg-type]
+            values[head] = {**values.get(head, {}), part: value}
+        else:
+            values[head] = value
+    return replace(suited(values, "--set"), is_parallel=True)
+
+
+def _sheet(clips: list[Any], path: Path) -> None:
+    """Every second frame of sixteen clips as rows."""
+    from PIL import Image
+
+    rows = [np.concatenate(list(clip[::2]), axis=1) for clip in clips[:16]]
+    Image.fromarray(np.concatenate(rows)).save(path)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pipeline", type=Path, default=FOLDER)
+    parser.add_argument("--clips", type=int, default=128)
+    parser.add_argument("--held-out", type=int, default=0, help="clips of pairs that training never had")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of generation")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--by-name", action="store_true", help="each shape and motion apart")
+    parser.add_argument("--sheet", type=Path, help="a picture of sixteen clips")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
