@@ -37,6 +37,7 @@ COMMANDS = {
     "kinetics600": Lazy("Measure", "eval.commands.benchmarks", "kinetics600", "Frame prediction on Kinetics-600."),
     "prompts": Lazy("Measure", "eval.commands.benchmarks", "prompts", "Text alignment on a file of prompts."),
     "compare": Lazy("Read", "eval.commands.compare", "compare", "Finished runs side by side, with paired differences."),
+    "report": Lazy("Read", "reports.commands.report", "report", "The page of finished runs, made anew from records."),
     "list": Lazy("Read", "eval.commands.list_", "list_", "Metrics, detectors, data sets, generators, protocols."),
     "human": Lazy(
         "People", "human_eval.commands.human", "human", "A study with human raters: design, collect, analyse."

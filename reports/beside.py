@@ -17,7 +17,7 @@ MORE_DIGITS = 4
 
 @dataclass(frozen=True)
 class Cell:
-    """A value in the table of generators. `kind` is of its mark, `rank` a range of places, `words` why there is none."""
+    """A value in the table of generators. `kind` is of its mark, `rank` its range of places, `words` why it lacks."""
 
     value: str
     interval: str
@@ -76,7 +76,7 @@ class Beside:
 
 def beside(records: RunRecords) -> Beside | None:
     """The section of the other generators; None where the run was alone, or its comparison is of other numbers."""
-    shared = _shared(records)
+    shared = shared_metrics(records)
     if not shared:
         return None
     names = {run.folder: run.name for metric in shared for run in metric.runs}
@@ -100,7 +100,7 @@ def beside(records: RunRecords) -> Beside | None:
 def anchors(records: RunRecords, metric: MetricResult) -> list[tuple[str, float]]:
     """What is known beside a value on the ruler: real against real, and the reference generators of the command."""
     found = [("real against real", metric.floor)] if metric.floor is not None else []
-    for compared in _shared(records):
+    for compared in shared_metrics(records):
         if compared.id == metric.id:
             found += [
                 (CONTROLS[run.spec], run.value)
@@ -110,7 +110,7 @@ def anchors(records: RunRecords, metric: MetricResult) -> list[tuple[str, float]
     return found
 
 
-def _shared(records: RunRecords) -> list[ComparedMetric]:
+def shared_metrics(records: RunRecords) -> list[ComparedMetric]:
     """The metrics of the comparison that are this run's own numbers: same id, same fingerprint, same value."""
     own = {(m.id, m.fingerprint): m.value for m in records.result.metrics}
     found = []

@@ -35,3 +35,19 @@ def pytest_configure(config: pytest.Config) -> None:
 def repository() -> Path:
     """The root of the checkout: documentation, settings and sources, even when the wheel is what is tested."""
     return REPOSITORY
+
+
+def absent(what: str) -> None:
+    """Skip, or fail where the tests are told that it has to be there (STUDY_TESTS_REQUIRE=chromium,postgres)."""
+    if what.split()[0].lower() in os.environ.get("STUDY_TESTS_REQUIRE", "").split(","):
+        pytest.fail(f"{what}: it is required here")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium, driven by Playwright."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None or importlib.util.find_spec("playwright") is None:
+        absent("chromium is not installed (Debian: apt-get install chromium; pip install playwright)")
+    return path

@@ -201,15 +201,6 @@ def missing(what: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> str:
-    """The path of a Chromium, driven by Playwright."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None or importlib.util.find_spec("playwright") is None:
-        missing("chromium is not installed (Debian: apt-get install chromium; pip install playwright)")
-    return path
-
-
-@pytest.fixture(scope="session")
 def libreoffice() -> str:
     """The path of LibreOffice's program without windows."""
     path = shutil.which("soffice") or shutil.which("libreoffice")

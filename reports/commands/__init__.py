@@ -1,0 +1,1 @@
+"""The commands of `cogeval` that write pages, one file each; a module is imported when its command is used."""
