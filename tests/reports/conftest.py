@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eval.published import PublishedRow
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -99,6 +101,20 @@ def full_run(sample_runs: ModuleType, tmp_path_factory: pytest.TempPathFactory) 
     )
     write_record(folder / "comparison.json", ComparisonRecord(metrics=[compared]))
     return folder
+
+
+@pytest.fixture(scope="session")
+def few_printed() -> list[PublishedRow]:
+    """Printed numbers of the sketch's setting and of others: a page with all 117 takes axe a minute."""
+    facts: dict[str, Any] = {"dataset": "ucf101", "metric": "FVD", "confidence": "high", "source": "a", "frames": 16}
+    same = {"setting": "trained on UCF-101 train", "resolution": 128, "samples": 2048}
+    texts: dict[str, Any] = {"source_text": "Paper A", "disputes": ("Model R: 577 against 600.",)}
+    return [
+        PublishedRow(model="Model P", year=2024, value=332, **facts, **same),
+        PublishedRow(model="Model R", year=2022, value=577, std=15, **facts, **same),
+        PublishedRow(model="CogVideo", year=2022, value=626, setting="finetuned", **facts, **texts),
+        PublishedRow(model="Model S", value=838, setting="trained on UCF-101 train+test", **facts),
+    ]
 
 
 @pytest.fixture(scope="session")
