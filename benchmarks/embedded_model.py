@@ -68,7 +68,7 @@ class Judge:
         batch = torch.from_numpy(np.stack([clip[:SCORED] for clip in clips])).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
         found = _named(self.video(batch)["logits"], I3D_HEADS, wanted)
         found["all"] = torch.stack([found[head] for head in I3D_HEADS]).all(0)
-        first = _named(self.frame(batch[:, :, :1])["logits"].flatten(1), FRAME_HEADS, wanted)
+        first = _named(self.frame.engine(batch[:, :, 0])["logits"], FRAME_HEADS, wanted)
         found["first"] = torch.stack(list(first.values())).all(0)
         pictures = torch.nn.functional.normalize(self.clip(batch)["embedding"].mean(1), dim=-1)
         words = torch.nn.functional.normalize(self.clip.encode_text([one.caption for one in wanted]), dim=-1)

@@ -46,7 +46,7 @@ class SampleStore:
         self.requests = list(requests)
         self.protocol = protocol
         self.extractor = extractor
-        self.batch_size = batch_size
+        self.batch_size = max(batch_size, generator.at_once)
         self.keep_videos = keep_videos
         self.reconstruction = reconstruction
         self.shards = ShardFolder(run / "features")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cogvideo.cores import available_cores
 from cogvideo.errors import Finished, UserError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def tokenize(source: Path, out: Path, **flags: Any) -> Finished:
         shard_videos=flags["shard_videos"],
         batch=flags["batch_size"],
     )
-    workers = _cores() if flags["workers"] is None else flags["workers"]
+    workers = available_cores() if flags["workers"] is None else flags["workers"]
     headline = f"{len(opened.pairs):,} videos of {opened.name} ({opened.layout}) on {device}, {workers} decoding"
     with _bar(headline, is_quiet=flags["is_quiet"]) as progress:
         card = write_records(
@@ -109,11 +109,6 @@ def tokenize(source: Path, out: Path, **flags: Any) -> Finished:
         return Finished(json=True)
     click.echo(_text(out, card))
     return Finished()
-
-
-def _cores() -> int:
-    """Those that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _tokenizers(flags: dict[str, Any], device: torch.device) -> tuple[ModelConfig, ImageTokenizer, Prompts, str]:

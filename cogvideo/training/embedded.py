@@ -5,7 +5,6 @@ Every part is a training or a file of its own, whole or not there, so that the c
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -24,6 +23,7 @@ from cogvideo.checkpoint.images import image_tokenizer_at
 from cogvideo.checkpoint.sharing import share
 from cogvideo.checkpoint.staging import staged
 from cogvideo.config import get_size
+from cogvideo.cores import available_cores
 from cogvideo.data.cluster_codes import CLUSTERS, cluster_codes, write_clusters
 from cogvideo.data.record_card import CARD_NAME as RECORDS_CARD
 from cogvideo.data.sources import open_source
@@ -79,7 +79,7 @@ def make_embedded(
     pipeline = out / "pipeline"
     if (pipeline / "pipeline.json").is_file():
         return pipeline
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     has_gpu = choose_device(device).type == "cuda"
     with _forwarded(runs):
         try:

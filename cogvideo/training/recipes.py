@@ -27,7 +27,7 @@ _EMBEDDED = TrainingRecipe(
     "base",
     "Embedded: pictures of shapes from text",
     size="tiny",
-    phases=(Phase(3_000),),
+    phases=(Phase(1_400),),
     batch_size=64,
     start="random",
     trained="everything",

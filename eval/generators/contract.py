@@ -87,6 +87,9 @@ class Generator(ABC):
     name: str
     title: str
     deterministic: bool = True
+    # Clips that are better made together than one after another, where --batch-size asks for fewer; they must not
+    # depend on it.
+    at_once: int = 1
     notes: tuple[str, ...] = ()
     not_comparable: tuple[str, ...] = ()
 

@@ -19,7 +19,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 # The first name is used with the user's own data, the second with the embedded data set.
 DEFAULTS: dict[str, tuple[str, str]] = {
-    "ucf101": ("tats-16f-2048", "ucf101-shapes"),
+    "ucf101": ("tats-16f-2048", "ucf101-shapes-128"),
     "kinetics600": ("vdm-5to16f-50000", "kinetics600-shapes"),
     "prompts": ("prompts-16f", "prompts-shapes"),
 }

@@ -71,6 +71,21 @@ def clips(options="", asked=None, **rule):
 # What decides a clip
 
 
+def test_small_networks_work_in_as_many_lanes_as_there_are_cores(monkeypatch):
+    """The clips are the same for any number, and their progress counts to the end."""
+    made = []
+    for cores in (1, 2, 3):
+        monkeypatch.setattr("eval.generators.cogvideo.available_cores", lambda cores=cores: cores)
+        own, told, asked = generator(), [], requests(4)
+        assert own.at_once == 32 * cores
+        own.preflight(asked, protocol())
+        made.append(np.stack(own.generate(asked, told.append)))
+        assert told[-1] == 1.0
+        assert len(told) == 4
+    assert (made[0] == made[1]).all()
+    assert (made[0] == made[2]).all()
+
+
 def test_a_clip_depends_on_its_request_alone():
     asked = requests(4)
     whole = clips(asked=asked)
