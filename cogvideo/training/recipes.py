@@ -50,7 +50,7 @@ _EMBEDDED_STAGE = replace(
     lr=3e-3,
     warm_up=50,
     settling=0,
-    phases=(Phase(1_800),),
+    phases=(Phase(1_500),),
 )
 
 _ALL = (
