@@ -197,7 +197,7 @@ class Engine:
                 self.task.set_requires_gradient_sync(part == accumulate - 1)  # type: ignore[operator]
             with self._precision():
                 found = self.runs(batch)
-            (found["loss"] / accumulate).backward()
+            (found["loss"] / accumulate).backward()  # type: ignore[no-untyped-call]
             for name, value in found.items():
                 totals[name] = totals.get(name, 0) + value.detach() / accumulate
         return totals

@@ -7,7 +7,7 @@ Muon: K. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/; scaled 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,12 +44,12 @@ class MatrixMuon:
         for matrix in self.matrices:
             self.muon.state[matrix] = {"momentum_buffer": torch.zeros_like(matrix)}
         pairs = zip(parameters, self.matrices, strict=True)
-        self.state = {parameter: self.muon.state[matrix] for parameter, matrix in pairs}
+        self.state: dict[Tensor, dict[str, Any]] = {parameter: self.muon.state[matrix] for parameter, matrix in pairs}
 
     def step(self) -> None:
         for parameter, matrix in zip(self.parameters, self.matrices, strict=True):
             matrix.grad = None if parameter.grad is None else parameter.grad.flatten(1)
-        self.muon.step()
+        self.muon.step()  # type: ignore[no-untyped-call]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for parameter, matrix in zip(self.parameters, self.matrices, strict=True):
@@ -129,7 +129,7 @@ def _matrices(module: nn.Module) -> Iterator[nn.Parameter]:
     """Weights of linear layers and convolutions; embeddings and tables of positions are rows, not maps."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Conv2d) and part.weight.requires_grad:
-            yield part.weight
+            yield cast(nn.Parameter, part.weight)
 
 
 def _spared(module: nn.Module) -> Iterator[nn.Parameter]:
