@@ -29,6 +29,7 @@ Variables that are no flag:
 | `COGEVAL_OFFLINE` | 1: never touch the network |
 | `COGEVAL_WEIGHTS_URL_<NAME>` | where to fetch one file of weights from instead, e.g. a mirror |
 | `COGEVAL_BACKGROUND` | `light` or `dark`, for a terminal that does not tell |
+| `COGEVAL_REQUESTS_FILE`, `COGEVAL_VIDEOS_DIR` | set for the program of a `command:` generator: its work |
 | `HF_HOME`, `TORCH_HOME`, `XDG_CACHE_HOME`, `NO_COLOR` | as everywhere |
 
 `eval "$(_COGEVAL_COMPLETE=bash_source cogeval)"` in `~/.bashrc` completes commands and flags (`zsh_source` and

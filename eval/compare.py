@@ -242,7 +242,7 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
         return [pair for key, part in value.items() for pair in _flat(part, f"{name}.{key}" if name else str(key))]
     if isinstance(value, list | tuple) and value and all(isinstance(p, list | tuple) and len(p) == 2 for p in value):
         return [pair for key, part in value for pair in _flat(part, f"{name}.{key}")]
-    return [(name, "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value))]
+    return [(name, "x".join(map(str, value)) or "none" if isinstance(value, list | tuple) else str(value))]
 
 
 def _need_baseline(runs: Sequence[Run], base: int, groups: Sequence[Group], metric: str) -> None:

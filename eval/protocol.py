@@ -99,6 +99,8 @@ class Protocol:
     `playback_fps` is for the eye alone. `changes` lists what the command line changed; a changed protocol is
     comparable with nothing published. `reference` is what the real clips were passed through before anything else;
     `published_reconstructed` is as `published`, for papers that passed them through their model's image tokenizer.
+    `fitted` says how clips of a model that gives less than `clip` asks for were brought to it, or what more it was
+    given: such a run has fingerprints of its own.
     """
 
     name: str
@@ -118,6 +120,7 @@ class Protocol:
     changes: tuple[str, ...] = ()
     reference: str = AS_THEY_ARE
     published_reconstructed: str = ""
+    fitted: tuple[str, ...] = ()
 
     @property
     def is_reconstructed(self) -> bool:
@@ -138,6 +141,12 @@ class Protocol:
             published=self.published_reconstructed,
             reference=f"real clips passed through {identity}",
         )
+
+    def departed(self, departures: tuple[str, ...]) -> Protocol:
+        """The same protocol for a model whose clips were made to fit it in these ways; itself if there are none."""
+        if not departures:
+            return self
+        return replace(self, fitted=departures, changes=(*self.changes, *departures))
 
     def changed(self, reason: str, **values: Any) -> Protocol:
         """The same protocol with other values and the reason on record."""
@@ -196,6 +205,8 @@ def metric_fingerprint(
     described["seed_of_choice"] = seed
     if protocol.is_reconstructed:
         described["reference"] = protocol.reference
+    if protocol.fitted:
+        described["fitted"] = list(protocol.fitted)
     return short_hash(described)
 
 

@@ -129,6 +129,9 @@ generators: Registry[Callable[..., Any]] = Registry(
     "generator",
     {
         "cogvideo": "eval.generators.cogvideo",
+        "diffusers": "eval.generators.diffusers",
+        "python": "eval.generators.python",
+        "command": "eval.generators.command",
         "folder": "eval.generators.folder",
         "real": "eval.generators.reference",
         "frozen": "eval.generators.reference",

@@ -59,6 +59,10 @@ class Bench:
             seed=SEED_OF_CHOICE,
         )
 
+    def departed(self, departures: tuple[str, ...]) -> Bench:
+        """The bench of a generator whose clips were made to fit the protocol in these ways."""
+        return replace(self, protocol=self.protocol.departed(departures)) if departures else self
+
     @property
     def run_fingerprint(self) -> str:
         """One fingerprint for all metrics of the protocol together."""

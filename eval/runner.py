@@ -126,14 +126,17 @@ def run_benchmark(settings: Settings, stages: Stages) -> list[Outcome]:
         for _, generator in generators:
             generator.preflight(plan.requests, protocol)
         stages.header(settings.title, protocol.name, bench.run_fingerprint, settings.choices)
-        folders = [_run_folder(settings, bench, spec, generator) for spec, generator in generators]
+        benches = [bench.departed(generator.departures) for _, generator in generators]
+        folders = [
+            _run_folder(settings, own, generator) for own, (_, generator) in zip(benches, generators, strict=True)
+        ]
         if settings.is_dry_run:
             return [Outcome(folder, None) for folder in folders]
         extractor.check()
         _real_features(bench, stages, settings.with_floor)
         return [
-            _run_one(settings, bench, spec, generator, folder, stages)
-            for (spec, generator), folder in zip(generators, folders, strict=True)
+            _run_one(settings, own, spec, generator, folder, stages)
+            for own, (spec, generator), folder in zip(benches, generators, folders, strict=True)
         ]
 
 
@@ -150,7 +153,7 @@ def _with_reference(
     return replace(settings, protocol=protocol, choices=(*settings.choices, choice)), found
 
 
-def _run_folder(settings: Settings, bench: Bench, spec: str, generator: Generator) -> Path:
+def _run_folder(settings: Settings, bench: Bench, generator: Generator) -> Path:
     identity = [generator.describe(), bench.run_fingerprint, settings.seed, settings.language]
     name = "".join(c if c.isalnum() or c in "-_." else "-" for c in generator.name).strip("-.") or "generator"
     return settings.out / settings.benchmark / f"{name[:60]}-{short_hash(identity)}"

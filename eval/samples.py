@@ -23,6 +23,7 @@ from eval.generators.contract import Clip, Generator, Reconstruction, Rejection,
 from eval.protocol import Protocol
 from eval.records import SampleLine, append_lines, read_samples, whole_file
 
+NO_CLIP = "no-clip"
 Notify = Callable[[str, int], None]
 
 
@@ -57,7 +58,10 @@ class SampleStore:
 
     def complete(self, notify: Notify) -> list[SampleLine]:
         """Everything that is still to do. `notify(stage, n)` counts samples through generate, audit and features."""
-        self.lines = read_samples(self.run)
+        # A sample that could not be had is asked for again: its person may have mended what was wrong.
+        self.lines = {name: line for name, line in read_samples(self.run).items() if line.kind != NO_CLIP}
+        pending = [request for request in self.requests if request.id not in self.lines]
+        self.generator.begin(self.run / "generator", pending, self._prime)
         shards = [self.requests[at : at + SHARD] for at in range(0, len(self.requests), SHARD)]
         next_shard = 0
         for batch in self._batches():
@@ -132,7 +136,7 @@ class SampleStore:
             seconds=round(seconds, 6),
         )
         if isinstance(clip, Rejection):
-            return line.model_copy(update={"kind": "no-clip", "reason": clip.reason})
+            return line.model_copy(update={"kind": NO_CLIP, "reason": clip.reason})
         given = self._given_frames(request)
         if given is not None and len(clip) == self.protocol.clip.frames:
             clip = self._with_given_frames(clip, given)

@@ -24,7 +24,8 @@ _OPTIONS = [
         "generators",
         multiple=True,
         metavar="SPEC",
-        help="What to score, e.g. folder:DIR; repeatable. Default: controls made from real clips.",
+        help="What to score, e.g. folder:DIR, diffusers:ID, python:FILE.py:FUNCTION, 'command:PROGRAM {requests}' (see"
+        " `cogeval list generators`); repeatable. Default: controls made from real clips.",
     ),
     click.option(
         "--protocol", "protocol_name", metavar="NAME", help="A named protocol (see `cogeval list protocols`)."

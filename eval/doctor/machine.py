@@ -68,7 +68,11 @@ def places() -> Iterator[Check]:
     yield Check("free space", free >= LEAST_FREE_BYTES, f"{free / GB:.1f} GB", wanted, mend, is_optional=True)
     yield Check("PyTorch's cache", None, str(torch_checkpoints()))
     yield Check("Hugging Face's cache", None, str(hugging_face_hub()))
-    yield Check("network", None, "forbidden by COGEVAL_OFFLINE" if is_offline() else "allowed, used by `fetch` alone")
+    yield Check(
+        "network",
+        None,
+        "forbidden by COGEVAL_OFFLINE" if is_offline() else "allowed, for `fetch` and `diffusers:ID` alone",
+    )
 
 
 def is_at_least(found: str, wanted: str) -> bool:

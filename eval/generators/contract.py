@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,8 +81,11 @@ class Generator(ABC):
     """Makes clips (T, H, W, 3) uint8 RGB. `describe` is everything that identifies it, hashed into the run's name.
 
     `notes` are facts found by `preflight` that the result must carry; `not_comparable` are reasons why its results may
-    stand beside no published ones. `origins` maps a request's id to what its clip was read or made from ({"file": ...,
-    "sha256": ...}, {"prompt": ...}); it is filled by `generate`, for generators where this is not the request alone.
+    stand beside no published ones. `departures`, found by `preflight` too, say how clips that are less than what the
+    protocol asks for were made to fit it, or what they were made from that the protocol does not give: each is part of
+    the fingerprint. `peak_bytes` is the most memory that programs of its own took, for the record of cost. `origins`
+    maps a request's id to what its clip was read or made from ({"file": ..., "sha256": ...}, {"prompt": ...}); it is
+    filled by `generate`, for generators where this is not the request alone.
     """
 
     name: str
@@ -92,6 +96,8 @@ class Generator(ABC):
     at_once: int = 1
     notes: tuple[str, ...] = ()
     not_comparable: tuple[str, ...] = ()
+    departures: tuple[str, ...] = ()
+    peak_bytes: int = 0
 
     @property
     def origins(self) -> Mapping[str, Mapping[str, str]]:
@@ -110,6 +116,13 @@ class Generator(ABC):
     def reconstruction(self) -> Reconstruction | None:
         """The model's own image tokenizer, for `--reference reconstructed`; None for generators without one."""
         return None
+
+    def begin(self, folder: Path, pending: Sequence[Request], prime: Callable[[Request], Request]) -> None:  # noqa: B027 - most need no place
+        """Called once for a run, before its first clip. `pending` are the requests that are still to be made.
+
+        `folder` (it need not exist yet) is the generator's own place in the run, where it may keep what it needs to
+        resume; `prime` gives a request the frames that its clip has to start with, as `generate` gets it.
+        """
 
     @abstractmethod
     def generate(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from cogvideo.errors import UserError
@@ -97,6 +99,37 @@ def whole_number(kind: str, options: Mapping[str, str], key: str, default: int |
     if not re.fullmatch(r"\d+", text) or int(text) < least:
         raise UserError(f"generator {kind}: expected a whole number of at least {least} for {key!r}, got {text!r}")
     return int(text)
+
+
+def positive_number(kind: str, options: Mapping[str, str], key: str, default: float | None = None) -> float | None:
+    """An option that is a number above 0. Raises UserError for anything else."""
+    text = options.get(key)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise UserError(f"generator {kind}: expected a number above 0 for {key!r}, got {text!r}")
+    return value
+
+
+def one_of(kind: str, options: Mapping[str, str], key: str, known: Sequence[str], default: str) -> str:
+    """An option with few values. Raises UserError for a value that is none of `known`."""
+    value = options.get(key, default)
+    if value not in known:
+        near = did_you_mean(value, list(known))
+        raise UserError(f"generator {kind}: expected {' or '.join(known)} for {key!r}, got {value!r}{near}")
+    return value
+
+
+def json_or_text(text: str) -> Any:
+    """An option that is handed on: a JSON value (number, true, null, list), else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _hint(head: str) -> str:

@@ -12,7 +12,10 @@ from rich.text import Text
 from eval.terminal.console import Line, encoding_of, wrapped, writable
 
 LONGEST_MARGIN = 30
-SHOWN_FACTS = ("label", "direction", "layers", "metrics", "protocols", "default", "source", "note", "disputes")
+SHOWN_FACTS = (
+    *("argument", "options", "needs", "label", "direction", "layers", "metrics", "protocols"),
+    *("default", "source", "note", "disputes"),
+)
 
 
 class Listing:

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 
-@pytest.fixture(scope="session")
-def sample_runs() -> ModuleType:
-    """`tests/eval/sample_runs.py`: builders of invented results and run folders."""
-    name = "cogeval_sample_runs"
+def loaded(name: str, path: Path) -> ModuleType:
+    """A module of the tests by its path: their folders are no packages."""
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("sample_runs.py"))
+        spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None
         assert spec.loader is not None
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
     return sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def sample_runs() -> ModuleType:
+    """`tests/eval/sample_runs.py`: builders of invented results and run folders."""
+    return loaded("cogeval_sample_runs", Path(__file__).with_name("sample_runs.py"))
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a miniature pipeline by its name in `tiny_pipelines.py`; each is built when it is asked for."""
+    home = tmp_path_factory.mktemp("pipelines")
+
+    def built(name: str) -> Path:
+        builders = loaded("cogeval_tiny_pipelines", Path(__file__).with_name("generators") / "tiny_pipelines.py")
+        folder: Path = home / name
+        return folder if folder.exists() else builders.save(name, folder)
+
+    return built
 
 
 @pytest.fixture

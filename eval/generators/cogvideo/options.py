@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cogvideo.errors import UserError
-from eval.generators.spec import check_options, whole_number
-from eval.registry import did_you_mean
+from eval.generators.spec import check_options, one_of, positive_number, whole_number
 
 if TYPE_CHECKING:
     from cogvideo.settings import GenerationSettings
@@ -59,10 +58,10 @@ def read_choices(options: Mapping[str, str], suited: GenerationSettings | None =
 
     check_options(KIND, options, NAMES)
     defaults = suited or GenerationSettings()
-    quirks = _one_of(options, "quirks", list(QUIRKS), "consistent")
+    quirks = one_of(KIND, options, "quirks", list(QUIRKS), "consistent")
     top_k = whole_number(KIND, options, "top-k", None, least=1) or defaults.video.top_k_clusters
-    temperature = _number(options, "temperature") or defaults.video.temperature
-    superres = _one_of(options, "superres", ["auto", "on", "off"], "auto")
+    temperature = positive_number(KIND, options, "temperature") or defaults.video.temperature
+    superres = one_of(KIND, options, "superres", ["auto", "on", "off"], "auto")
     weights_seed = whole_number(KIND, options, "weights-seed", 0, least=0) or 0
     if weights_seed > LARGEST_WEIGHTS_SEED:
         raise UserError(f"generator {KIND}: expected at most {LARGEST_WEIGHTS_SEED} for 'weights-seed'")
@@ -85,45 +84,22 @@ def read_choices(options: Mapping[str, str], suited: GenerationSettings | None =
         settings,
         size=options.get("size", ""),
         weights_seed=weights_seed,
-        fps=_number(options, "fps"),
+        fps=positive_number(KIND, options, "fps"),
         frames=whole_number(KIND, options, "frames", None, least=1),
         superres=True if is_iterative else None if superres == "auto" else superres == "on",
         is_iterative=is_iterative,
         quirks=quirks,
-        dtype=_one_of(options, "dtype", ["auto", *TYPES], "auto"),
+        dtype=one_of(KIND, options, "dtype", ["auto", *TYPES], "auto"),
         given=tuple(sorted((name, value) for name, value in options.items() if name not in OF_THE_WORK)),
     )
-
-
-def _number(options: Mapping[str, str], name: str) -> float | None:
-    """Raises UserError unless it is a number above 0."""
-    text = options.get(name)
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise UserError(f"generator {KIND}: expected a number above 0 for {name!r}, got {text!r}")
-    return value
 
 
 def _scale(options: Mapping[str, str], name: str, default: float | None) -> float | None:
     """Raises UserError unless it is `off` or a number above 0."""
     if options.get(name) == "off":
         return None
-    return _number(options, name) or default
+    return positive_number(KIND, options, name) or default
 
 
 def _is_on(options: Mapping[str, str], name: str, *, default: bool) -> bool:
-    return _one_of(options, name, ["on", "off"], "on" if default else "off") == "on"
-
-
-def _one_of(options: Mapping[str, str], name: str, known: Sequence[str], default: str) -> str:
-    """Raises UserError for a value that is none of `known`."""
-    value = options.get(name, default)
-    if value not in known:
-        near = did_you_mean(value, list(known))
-        raise UserError(f"generator {KIND}: expected {' or '.join(known)} for {name!r}, got {value!r}{near}")
-    return value
+    return one_of(KIND, options, name, ["on", "off"], "on" if default else "off") == "on"
