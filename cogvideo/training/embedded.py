@@ -43,6 +43,7 @@ PROCESSES = 2
 # Drawn clips: 17 frames at 8 a second, which hold clips of 5 at 8, 4 and 2.
 RECORD_FRAMES = 17
 RECORD_RATES = (Fraction(8),)
+DRAWN = "`cogeval data shapes DIR --classes training --groups 26 --seed 1`"
 # What its clips look best with: see docs/training.md.
 SETTINGS = GenerationSettings(
     first_frame=SamplerSettings(0.9, 6, 0.9),
@@ -191,7 +192,12 @@ def _assemble(out: Path, pipeline: Path, tokenizer: Path, seed: int) -> None:
         share(place / "stage2", place / "stage1")
         convert(str(tokenizer), place / "image_tokenizer")
         shutil.copyfile(out / "clusters.safetensors", place / "clusters.safetensors")
-        note = f"trained on drawn shapes by `cogeval train embedded --seed {seed}`"
-        settings = unlike_release(SETTINGS)
-        sizes = get_size(SIZE).layout()
-        write_card(place, PipelineCard(name=NAME, sizes=sizes, settings=settings, frames=RECORD_FRAMES, note=note))
+        card = PipelineCard(
+            name=NAME,
+            sizes=get_size(SIZE).layout(),
+            settings=unlike_release(SETTINGS),
+            frames=RECORD_FRAMES,
+            licence="Apache-2.0",
+            note=f"trained on drawn shapes: {DRAWN}, `cogeval train embedded --data DIR --seed {seed}`",
+        )
+        write_card(place, card)

@@ -473,10 +473,3 @@ def test_random_weights_of_the_tiny_size_make_a_video_through_all_stages(tmp_pat
     assert clip.shape == (33, 192, 192, 3)
     assert clip.std((1, 2, 3)).min() > 2  # no frame is plain
     assert {"first frame", "key frames", "frames between", "super-resolution", "decoding"} <= set(answer["seconds"])
-
-
-def test_help_fits_into_80_columns_and_shows_an_example(capsys):
-    assert cogeval.main(["generate", "--help"]) == 0
-    text = capsys.readouterr().out
-    assert max(map(len, text.splitlines())) <= 80
-    assert 'cogeval generate "a red circle moving left"' in text
