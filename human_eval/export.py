@@ -102,7 +102,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "trial": "place of the page in the session",
         "page": "name of one rendering of the page",
         "seq": "order of the events of that rendering",
-        "kind": "play, pause, end, stall, seek, blur, focus, error, ready, spread",
+        "kind": "play, pause, end, stall, seek, blur, focus, error, ready, spread, blocked (nothing plays by itself)",
         "slot": "video on the page, 0 for all",
         "client_ms": "milliseconds since the page was opened, by the browser",
         "value": "position in milliseconds; for spread the 95th percentile of the videos' distance in milliseconds",

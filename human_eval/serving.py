@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from cogvideo.errors import UserError
 from human_eval.app.application import create_app
 from human_eval.running import Running, open_running
 from human_eval.store.clock import Clock
-from human_eval.store.database import Database, database_url
+from human_eval.store.database import Database, StoreBusyError, database_url
 from human_eval.store.forgetting import expire
 from human_eval.store.opening import open_collection
 from human_eval.study.design import blanks
@@ -23,6 +24,8 @@ from human_eval.study.design import blanks
 # Slow senders may not hold a connection for ever; nor may very many be held at once.
 KEEP_ALIVE_S = 20
 MOST_CONNECTIONS = 1000
+# How often raters are looked for whose personal columns are to be emptied.
+EXPIRE_EVERY_S = 3600
 
 
 @contextlib.contextmanager
@@ -49,7 +52,6 @@ def serve_study(
     """Serve until it is interrupted. Raises UserError if the address is taken."""
     token = admin_token or secrets.token_urlsafe(18)
     with opened(folder, url) as (running, database), _listening(host, port) as listener:
-        database.write(lambda connection: expire(connection, running))
         where = f"http://{host if ':' not in host else f'[{host}]'}:{listener.getsockname()[1]}"
         click.echo(f"study   {where}/" + ("  (preview: nothing is counted)" if is_preview else ""))
         if not is_preview:
@@ -71,8 +73,33 @@ def serve_study(
         )
         if opens:
             click.launch(where)
-        with contextlib.suppress(KeyboardInterrupt):
+        with expiring(running, database), contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def expiring(running: Running, database: Database, every_s: float = EXPIRE_EVERY_S) -> Iterator[None]:
+    """Empty the personal columns of raters whose promised time is over: now, and again and again while serving."""
+    stop = threading.Event()
+
+    def look() -> None:
+        if database.write(lambda connection: expire(connection, running)):
+            database.scrub()
+
+    def work() -> None:
+        while not stop.wait(every_s):
+            # A database that cannot take it now will be asked again.
+            with contextlib.suppress(StoreBusyError):
+                look()
+
+    look()
+    thread = threading.Thread(target=work, name="study-retention", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 @contextlib.contextmanager

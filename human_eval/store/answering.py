@@ -19,7 +19,7 @@ from human_eval.running import Running
 from human_eval.store.enrolling import COMPLETE, Place, finish, place_of, touch
 from human_eval.store.schema import answer, check_result, enrolment, event, rater, submission, trial
 
-EVENT_KINDS = ("play", "pause", "end", "stall", "seek", "blur", "focus", "error", "ready", "spread")
+EVENT_KINDS = ("play", "pause", "end", "stall", "seek", "blur", "focus", "error", "ready", "spread", "blocked")
 MOST_EVENTS = 2000
 
 _other = trial.alias()

@@ -1,8 +1,9 @@
 """One writer, many readers. A write is acknowledged only after its commit has reached the disk.
 
 SQLite: WAL, synchronous FULL, foreign keys, BEGIN IMMEDIATE. Writes that wait together are committed together, each in
-a savepoint of its own, so that one that fails takes no other with it. PostgreSQL: writes about one rater wait for each
-other, and so do those that count places; all others run side by side, each in a transaction of its own.
+a savepoint of its own, so that one that fails takes no other with it. PostgreSQL: the same for writes that count or
+give places, so that a hundred people who come at once do not wait for a hundred commits; writes about one rater wait
+for each other, and run beside all others, each in a transaction of its own.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Database:
 
         `rater` is the enrolment that the job is about, if it is about one alone; 0 has the whole study to itself.
         """
-        if not self.is_sqlite:
+        if rater and not self.is_sqlite:
             return self._writers.submit(self._write_alone, job, rater)
         future: Future[Result] = Future()
         self._jobs.put((job, future))
@@ -135,10 +136,7 @@ class Database:
     def _write_alone(self, job: Callable[[Connection], Result], rater: int) -> Result:
         try:
             with self._writer.begin() as connection:
-                if rater:
-                    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s, %s)", (SEATS_LOCK, rater))
-                else:
-                    lock_seats(connection)
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s, %s)", (SEATS_LOCK, rater))
                 return job(connection)
         except (OperationalError, IntegrityError) as error:
             raise StoreBusyError(str(error.orig)) from error
@@ -181,6 +179,7 @@ class Database:
 
     def _together(self, jobs: list[tuple[Callable[[Connection], Any], Future[Any]]]) -> list[Outcome]:
         with self._between, self._writer.begin() as connection:
+            lock_seats(connection)
             return [_outcome(connection, job) for job, _ in jobs]
 
     def _empty_log(self) -> bool:

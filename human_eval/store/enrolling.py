@@ -142,7 +142,9 @@ def enrol(
         }
         for planned in plan_trials(running.study, seat, ordinal)
     ]
-    connection.execute(insert(trial), rows)
+    # With RETURNING all rows go to PostgreSQL in one statement; SQLite takes them one by one with less work.
+    is_sqlite = connection.dialect.name == "sqlite"
+    connection.execute(insert(trial) if is_sqlite else insert(trial).returning(trial.c.id), rows)
     return int(enrolment_id[0])
 
 

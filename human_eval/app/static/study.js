@@ -143,7 +143,11 @@
         await Promise.all(good().map((video) => video.play()));
         running = true;
         if (!turning) tell("play", 0, good()[0]?.currentTime * 1000 || 0);
-      } catch { running = false; }
+      } catch {
+        // A browser that starts nothing by itself: the button says Play, and the page counts all the same.
+        running = false;
+        tell("blocked");
+      }
       label();
     }
     function stop() {
@@ -236,7 +240,8 @@
     const show = (text, kind) => { state.textContent = text; state.className = kind; };
     function change(finish) {
       const values = Object.fromEntries(all("input[type=radio]:checked", form).map((one) => [one.name, one.value]));
-      const order = queue.get(key)?.order ?? Date.now();
+      // Not the time: the clock of the device may be set back.
+      const order = queue.get(key)?.order ?? 1 + Math.max(0, ...[...queue.values()].map((one) => one.order));
       const rest = { form: token, page: name, base: form.elements.base.value, seq: ++seq, ms: since() };
       const stays = finish || queue.get(key)?.values.finish || 0;
       hold(key, { path: `/t/${trial}`, order, count: Object.keys(values).length, values: { ...values, ...rest, finish: stays } });

@@ -6,16 +6,20 @@ import asyncio
 import json
 import sqlite3
 import threading
+import time
+import zlib
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, insert, select, text
+from sqlalchemy import MetaData, create_engine, insert, select
 
 from cogvideo.errors import UserError
+from human_eval.export import export_study
 from human_eval.exported import export_folder, forget_rater
 from human_eval.running import open_running
+from human_eval.serving import expiring
 from human_eval.simulate.client import Client
 from human_eval.simulate.forms import read_page
 from human_eval.store.clock import Clock, StillClock
@@ -24,12 +28,18 @@ from human_eval.store.enrolling import StudyFullError, enrol, place_of
 from human_eval.store.forgetting import DAY_MS, expire
 from human_eval.store.opening import open_collection
 from human_eval.store.schema import answer, audit, enrolment, metadata, rater, study, trial
-from human_eval.store.upgrading import upgrade
+from human_eval.store.upgrading import FOLDER, upgrade
 from human_eval.store.watching import progress
 
+# Every schema that a study may have been started with; a new one has to be added here.
+OLD_SCHEMAS = ["0001"]
 
-def test_two_hundred_at_once_for_ninety_places_are_ninety(make_site, study_folder) -> None:
-    site = make_site(study_folder)
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_two_hundred_at_once_for_ninety_places_are_ninety(
+    make_site, study_folder, kind: str, request: pytest.FixtureRequest
+) -> None:
+    site = make_site(study_folder, request.getfixturevalue("postgres_url") if kind == "postgres" else "")
 
     def come(k: int):
         return site.database.submit_write(
@@ -51,6 +61,7 @@ def test_two_hundred_at_once_for_ninety_places_are_ninety(make_site, study_folde
     assert site.count(enrolment) == 90
     cells = [row.cell for row in site.rows(select(enrolment.c.cell))]
     assert {cells.count(cell) for cell in range(6)} == {15}
+    assert site.count(trial) == 90 * 9
 
 
 def test_the_full_study_says_so_and_stores_nothing(make_site, study_folder) -> None:
@@ -209,24 +220,38 @@ def test_the_same_identity_comes_back_to_its_own_place(site) -> None:
 
 
 def test_bots_are_noticed_and_not_deleted(site) -> None:
+    def points(token: str, is_person: bool) -> dict[str, str]:
+        """A point for each video and question, the same whenever one comes: what somebody with two accounts gives."""
+        stimuli = json.loads(site.rows(select(trial.c.stimuli).where(trial.c.token == token))[0].stimuli)
+        return {
+            f"v{slot}.{aspect.id}": str(1 + (zlib.crc32(f"{stimulus}{aspect.id}".encode()) + is_person * slot) % 5)
+            for slot, stimulus in enumerate(stimuli, 1)
+            for aspect in site.running.study.aspects
+        }
+
     async def journey() -> None:
-        for name, seconds in (("quick", 1), ("copy", 20), ("twin", 20)):
+        for name, seconds in (("quick", 1), ("copy", 20), ("twin", 20), ("person", 20)):
             client, _ = await site.enter(name)
             reply = None
             while reply is None or reply.path != "/done":
-                _, form = await site.open_page(client)
+                reply, form = await site.open_page(client)
                 site.clock.move(seconds * 1000)
-                which = 2 if name == "quick" else 1
-                reply = await client.post(form.action, site.fill(form, which))
+                which = site.fill(form, 2 if name == "quick" else 1)
+                if name in ("copy", "twin", "person"):
+                    which |= points(reply.path.removeprefix("/t/"), name == "person")
+                reply = await client.post(form.action, which)
 
     asyncio.run(journey())
     lines = {line.state: line for line in site.database.read(lambda c: progress(c, site.running)).raters}
     assert set(lines) == {"complete"}
     found = site.database.read(lambda c: progress(c, site.running)).raters
-    assert any("s a page" in word for word in found[0].noticed)
-    assert all("checks failed" in " ".join(line.noticed) for line in found)
-    assert all(line.needs_decision for line in found)
-    assert site.count(rater) == 3
+    noticed = [" ".join(line.noticed) for line in found]
+    assert ["s a page" in words for words in noticed] == [True, False, False, False]
+    assert ["same answer " in words for words in noticed] == [True, False, False, False]
+    assert ["same answers as another rater" in words for words in noticed] == [False, True, True, False]
+    assert all("checks failed" in words for words in noticed[:3])
+    assert all(line.needs_decision for line in found[:3])
+    assert site.count(rater) == 4
 
 
 def test_no_outside_identity_and_no_address_is_in_any_file(site) -> None:
@@ -309,6 +334,22 @@ def test_personal_columns_are_empty_after_the_promised_time(site) -> None:
     assert rows[1].outside_hash is not None
 
 
+def test_personal_columns_are_emptied_while_the_study_is_served(site) -> None:
+    asyncio.run(site.enter("old"))
+    hashed = site.running.outside_hash("link", "old")
+    with expiring(site.running, site.database, every_s=0.02):
+        site.clock.move(89 * DAY_MS)
+        time.sleep(0.1)
+        assert site.rows(select(rater.c.outside_hash)) == [(hashed,)]
+        site.clock.move(2 * DAY_MS)
+        end = time.monotonic() + 30
+        while site.rows(select(rater.c.outside_hash, rater.c.environment)) != [(None, None)]:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    # Nor is a byte of it left in the file or its log.
+    assert hashed.encode() not in b"".join(file.read_bytes() for file in site.running.folder.glob("study.db*"))
+
+
 def test_a_preview_is_never_in_the_data_and_takes_no_place(make_site, study_folder, tmp_path: Path) -> None:
     site = make_site(study_folder, is_preview=True)
 
@@ -359,18 +400,41 @@ def test_migrations_make_the_very_schema(tmp_path: Path) -> None:
         assert database.read(lambda c: compare_metadata(MigrationContext.configure(c), metadata)) == []
 
 
-def test_a_study_of_the_first_schema_moves_up_with_its_answers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("schema", OLD_SCHEMAS)
+def test_a_study_of_each_old_schema_moves_up_with_every_answer(site, tmp_path: Path, schema: str) -> None:
+    """A collected study is poured into a database of the old schema; opened, its export is the same, byte for byte."""
+
+    async def journey() -> None:
+        for name in ("one", "two"):
+            client, reply = await site.enter(name)
+            while reply.path != "/done":
+                reply = await site.answer(client, which=len(name))
+
+    asyncio.run(journey())
+    export_study(site.running, site.database, tmp_path / "before")
     url = f"sqlite:///{tmp_path}/old.db"
     engine = create_engine(url)
     with engine.begin() as connection:
-        upgrade(connection, "0001")
-        assert "decision" not in connection.execute(text("SELECT group_concat(name) FROM sqlite_master")).scalar()
-        connection.execute(insert(audit).values(server_ms=7, what="kept", detail="{}"))
+        upgrade(connection, schema)
+        old = MetaData()
+        old.reflect(connection)
+        poured = [table for table in metadata.sorted_tables if table.name in old.tables]
+        assert len(poured) > 0
+        assert len(old.tables) - 1 == len(poured)
+        for table in poured:
+            for row in site.rows(select(table)):
+                connection.execute(insert(old.tables[table.name]).values(row._mapping))
     engine.dispose()
     with Database(url) as database:
-        rows = database.read(lambda c: c.execute(select(audit.c.server_ms, audit.c.what)).all())
-        assert rows == [(7, "kept")]
         assert database.read(lambda c: compare_metadata(MigrationContext.configure(c), metadata)) == []
+        export_study(site.running, database, tmp_path / "after")
+    for path in (tmp_path / "before").iterdir():
+        assert (tmp_path / "after" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_every_old_schema_is_among_those_that_are_tested() -> None:
+    steps = sorted(path.name for path in (FOLDER / "versions").glob("v*.py"))
+    assert [f"{int(name[1:5]):04}" for name in steps[:-1]] == OLD_SCHEMAS
 
 
 def test_a_newer_schema_is_refused_with_one_line(tmp_path: Path) -> None:
