@@ -6,6 +6,7 @@ R rows of a step, S x S pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from cogvideo.config import ModelConfig
 from cogvideo.data.batch_order import BatchOrder, Entry
-from cogvideo.data.dataset import ClipDraw, RecordDataset, StillDraw
+from cogvideo.data.dataset import ClipDraw, RecordDataset, StillDraw, split_records
 from cogvideo.data.records import Records
 from cogvideo.errors import UserError
 from cogvideo.training.recipe import TrainingRecipe
@@ -37,12 +38,17 @@ class Key(NamedTuple):
 class RecordBatches:
     """Rows of records, drawn as the recipe says. A phase has an order of its own over the records that suit it.
 
-    Raises UserError, before anything is trained, for a phase that no record suits.
+    `indices`: the records to take, None for all. Raises UserError, before anything is trained, for a phase that no
+    record suits.
     """
 
-    def __init__(self, records: Records, recipe: TrainingRecipe, seed: int) -> None:
+    def __init__(
+        self, records: Records, recipe: TrainingRecipe, seed: int, indices: Sequence[int] | None = None
+    ) -> None:
         self.recipe = recipe
-        self.datasets = [RecordDataset(records, _draw(recipe, phase.min_fps), seed=seed) for phase in recipe.phases]
+        self.datasets = [
+            RecordDataset(records, _draw(recipe, phase.min_fps), seed=seed, indices=indices) for phase in recipe.phases
+        ]
         self.orders = [
             BatchOrder(len(dataset), recipe.batch_size, seed=seed * 64 + number)
             for number, dataset in enumerate(self.datasets)
@@ -60,6 +66,24 @@ class RecordBatches:
         dataset = self.datasets[keys[0].phase]
         places = np.searchsorted(dataset.indices, [key.record for key in keys]).tolist()
         return dataset.tensor([Entry(key.epoch, place) for key, place in zip(keys, places, strict=True)])
+
+
+def split_batches(records: Records, recipe: TrainingRecipe, seed: int) -> tuple[RecordBatches, RecordBatches | None]:
+    """Rows to train on, and rows of held-out videos, whose loss is looked at; None where the recipe holds none out.
+
+    Which videos are held out hangs on their names alone, so that every run of the same records has the same ones.
+    """
+    if not recipe.held_out:
+        return RecordBatches(records, recipe, seed), None
+    training, held_out = split_records(records, (1 - recipe.held_out, recipe.held_out))
+    if not len(training) or not len(held_out):
+        return RecordBatches(records, recipe, seed), None
+    last = replace(recipe, phases=recipe.phases[-1:])
+    try:
+        looked_at = RecordBatches(records, last, seed, held_out.tolist())
+    except UserError:  # None of the held-out ones suits: there is nothing to look at.
+        looked_at = None
+    return RecordBatches(records, recipe, seed, training.tolist()), looked_at
 
 
 class FrameBatches:

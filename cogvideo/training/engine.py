@@ -29,6 +29,9 @@ from cogvideo.training.parallel import World, average_gradients_, require_share
 from cogvideo.training.recipe import TrainingRecipe
 from cogvideo.training.tasks import Batch, Task
 
+# The release looks at 15 batches every 500 steps.
+VALIDATION_BATCHES = 15
+
 
 class Batches(Protocol):
     """The rows of every step, a function of the step's number alone."""
@@ -44,14 +47,15 @@ class Batches(Protocol):
 class Options:
     """How a run is carried out. Nothing here changes the weights, besides `seed` and, by rounding, the parts.
 
-    `accumulate`: parts that a batch is worked through in, for memory. `save_every`, `log_every`: steps. `is_compiled`:
-    by `torch.compile`, which rounds otherwise.
+    `accumulate`: parts that a batch is worked through in, for memory. `save_every`, `log_every`, `validate_every`:
+    steps. `is_compiled`: by `torch.compile`, which rounds otherwise.
     """
 
     seed: int = 0
     accumulate: int = 1
     save_every: int = 500
     log_every: int = 50
+    validate_every: int = 500
     is_half: bool = False
     is_compiled: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
@@ -77,12 +81,17 @@ class Engine:
         folder: Path,
         *,
         device: torch.device,
+        held_out: Batches | None = None,
         options: Options | None = None,
         world: World | None = None,
         is_sharded: bool = False,
     ) -> None:
-        """Raises UserError for a batch that cannot be shared evenly. `is_sharded`: FSDP averages the gradients."""
+        """`held_out`: rows that are not trained on, whose loss is logged. `is_sharded`: FSDP averages the gradients.
+
+        Raises UserError for a batch that cannot be shared evenly.
+        """
         self.task, self.recipe, self.batches, self.folder = task, recipe, batches, folder
+        self.held_out = held_out
         self.device, self.options, self.world = device, options or Options(), world or World()
         self.is_sharded = is_sharded
         self.share = require_share(recipe.batch_size, self.options.accumulate, self.world)
@@ -144,6 +153,8 @@ class Engine:
                     numbers, should_stop = self._advance(is_asked_to_stop)
                     loss = numbers["loss"]
                     meter.count(self.recipe.batch_size)
+                    if self.held_out and self.step % self.options.validate_every == 0:
+                        numbers |= self.validate()
                     if self.step % self.options.log_every == 0 or self.step in (1, last) or should_stop:
                         entry = meter.entry(self.step, numbers)
                         for listener in everyone:
@@ -159,6 +170,22 @@ class Engine:
         if saved_at != self.step:
             self.save()
         return Outcome(self.step, is_finished=self.step >= self.recipe.steps, loss=loss)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """The mean loss of the held-out rows, the same ones each time, without dropout; over all processes."""
+        if self.held_out is None:
+            return {}
+        self.task.eval()
+        total = torch.zeros((), device=self.device)
+        for step in range(1, VALIDATION_BATCHES + 1):
+            keys = self.held_out.keys(step)
+            first = self.world.rank * self.share
+            batch = self.task.prepare(self.held_out.load(keys[first : first + self.share]))
+            with self._precision():
+                total += self.task({name: tensor.to(self.device) for name, tensor in batch.items()})["loss"].float()
+        self.task.train()
+        return {"validation_loss": float(self.world.add_(total)) / self.world.size / VALIDATION_BATCHES}
 
     def _advance(self, is_asked_to_stop: list[bool]) -> tuple[dict[str, float], bool]:
         """One step: its numbers, averaged over all rows, and whether anyone was asked to stop."""

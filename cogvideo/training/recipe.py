@@ -67,7 +67,8 @@ class TrainingRecipe:
 
     `start`: where weights come from. `only_fps`: the frame rates of clips, all if empty. `batch_size` counts the rows
     of a step over all processes and parts. `window`: side of the windows of the temporal channel, None what the task
-    has in the release.
+    has in the release. `held_out`: the share of the records, all of a video together, that is not trained on and whose
+    loss is logged (the release: 50 of 1,000).
     """
 
     name: str
@@ -92,6 +93,7 @@ class TrainingRecipe:
     dropout: float = 0.1
     text: TextRules = field(default_factory=TextRules)
     codebook: CodebookRules = field(default_factory=CodebookRules)
+    held_out: float = 0.05
     precision: Precision = "auto"
     recompute: bool = False
 
@@ -105,6 +107,7 @@ class TrainingRecipe:
             "the gradient's limit must be positive": self.clip > 0,
             "dropout must be from 0 to below 1": 0 <= self.dropout < 1,
             "shares must be from 0 to 1": all(0 <= share <= 1 for share in shares),
+            "some records must be trained on": 0 <= self.held_out < 1,
         }
         for rule, holds in rules.items():
             if not holds:

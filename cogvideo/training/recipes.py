@@ -40,6 +40,7 @@ _EMBEDDED = TrainingRecipe(
     dropout=0.0,
     text=TextRules(drop=0.1),
     precision="bfloat16",
+    held_out=0.0,
 )
 _EMBEDDED_STAGE = replace(
     _EMBEDDED,

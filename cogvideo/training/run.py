@@ -24,7 +24,7 @@ from cogvideo.errors import MissingPrerequisite, UserError
 from cogvideo.network import Kind, Network, initialise_
 from cogvideo.superres.inherit import inherit_superres_
 from cogvideo.training import state
-from cogvideo.training.batches import FrameBatches, RecordBatches, SuperresBatches
+from cogvideo.training.batches import FrameBatches, SuperresBatches, split_batches
 from cogvideo.training.codebook import TokenizerTask
 from cogvideo.training.engine import Batches, Engine, Options, Outcome
 from cogvideo.training.export import export_network, export_tokenizer
@@ -95,7 +95,7 @@ def train(request: Request, listeners: Sequence[Listener] = ()) -> Result:
         weights = request.out / NAMES.get(recipe.task, recipe.task)
         _make_folder(request, world)
         task, facts = _task(request, config, world)
-        batches, data_facts = _batches(request, config, task, world)
+        batches, held_out, data_facts = _batches(request, config, task, world)
         facts |= data_facts | {"precision": "bfloat16" if is_half else "float32"}
         task.to(device)
         is_sharded = not world.is_alone and recipe.task != "tokenizer" and _is_large(task)
@@ -111,7 +111,15 @@ def train(request: Request, listeners: Sequence[Listener] = ()) -> Result:
             facts=facts,
         )
         engine = Engine(
-            task, recipe, batches, request.out, device=device, options=options, world=world, is_sharded=is_sharded
+            task,
+            recipe,
+            batches,
+            request.out,
+            held_out=held_out,
+            device=device,
+            options=options,
+            world=world,
+            is_sharded=is_sharded,
         )
         engine.resume()
         if world.is_first:
@@ -184,7 +192,10 @@ def _network(request: Request, config: ModelConfig) -> tuple[Network, dict[str, 
     return network, facts
 
 
-def _batches(request: Request, config: ModelConfig, task: Task, world: World) -> tuple[Batches, dict[str, Any]]:
+def _batches(
+    request: Request, config: ModelConfig, task: Task, world: World
+) -> tuple[Batches, Batches | None, dict[str, Any]]:
+    """Rows to train on, held-out rows if there are some, and what identifies the data."""
     recipe, seed = request.recipe, request.seed
     if recipe.task == "tokenizer":
         if world.is_first:
@@ -194,14 +205,15 @@ def _batches(request: Request, config: ModelConfig, task: Task, world: World) ->
         world.wait()
         if not world.is_first:
             frames = frames_of(open_source(request.data), request.out, config.frame_pixels, seed=seed)
-        return FrameBatches(frames, recipe.batch_size, seed), {"data": hash_of(frames)}
+        return FrameBatches(frames, recipe.batch_size, seed), None, {"data": hash_of(frames)}
     if recipe.task == "superres":
         rows = SuperresBatches(request.data, config, recipe.batch_size, seed)
-        return rows, {"data": f"{request.data.name}, {len(rows.rows)} rows"}
+        return rows, None, {"data": f"{request.data.name}, {len(rows.rows)} rows"}
     records = Records.open(request.data, config)
     names = sorted(shard.sha256 for shard in records.card.shards.values()) if records.card else []
     what = names[0][:16] if len(names) == 1 else f"{len(records)} records"
-    return RecordBatches(records, recipe, seed), {"data": what}
+    batches, held_out = split_batches(records, recipe, seed)
+    return batches, held_out, {"data": what}
 
 
 def _make_folder(request: Request, world: World) -> None:

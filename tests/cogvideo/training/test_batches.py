@@ -13,7 +13,7 @@ from cogvideo.data.records import Records, write_records
 from cogvideo.errors import UserError
 from cogvideo.network import Network, initialise_
 from cogvideo.superres.direct import DirectSuperResolution
-from cogvideo.training.batches import FrameBatches, RecordBatches, SuperresBatches
+from cogvideo.training.batches import FrameBatches, RecordBatches, SuperresBatches, split_batches
 from cogvideo.training.recipe import Phase, TextRules, TrainingRecipe
 from cogvideo.training.tasks import SuperresTask
 
@@ -112,3 +112,23 @@ def test_superres(make_config, tmp_path):
     assert torch.allclose(found, expected, atol=1e-5)
     with pytest.raises(UserError, match="expected a file of int32 rows of 166 ids"):
         SuperresBatches(tmp_path / "none.bin", config, 2, seed=0)
+
+
+def test_held_out_records_are_never_trained_on(records):
+    """Whatever the seed; and they are the same for every seed."""
+    found = set()
+    for seed in (1, 2):
+        training, held_out = split_batches(records, recipe(held_out=0.3), seed)
+        trained = {number for step in range(1, 8) for number in numbers(training, step)}
+        looked_at = {number for step in range(1, 8) for number in numbers(held_out, step)}
+        assert trained
+        assert looked_at
+        assert not trained & looked_at
+        found.add(frozenset(looked_at))
+    assert len(found) == 1
+
+
+def test_without_held_out_records_all_are_trained_on(records):
+    training, held_out = split_batches(records, recipe(held_out=0.0), 1)
+    assert held_out is None
+    assert sorted(number for step in (1, 2, 3) for number in numbers(training, step)) == list(range(12))

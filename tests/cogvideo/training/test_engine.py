@@ -183,3 +183,23 @@ def test_a_damaged_checkpoint_says_what_to_do(tmp_path, make_engine):
         path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"cannot be read .*; remove that folder: the run goes on from the one before"):
         make_engine(tmp_path).resume()
+
+
+def test_the_loss_of_held_out_rows_is_logged_and_changes_nothing(
+    tmp_path, make_engine, trained_of, rows_of, make_config
+):
+    """It is that of the task without dropout on the first rows, and training ends with the same bits as without it."""
+    config = make_config()
+    plain = make_engine(tmp_path / "plain", dropout=0.1)
+    plain.run()
+    looked = make_engine(tmp_path / "looked", dropout=0.1, options=Options(save_every=4, log_every=1, validate_every=4))
+    held_out = rows_of(config, 4, config.frames, seed=9)
+    looked.held_out = type(looked.batches)(held_out, 4)
+    looked.run()
+    assert equal(trained_of(plain), trained_of(looked))
+    logged = {entry["step"]: entry.get("validation_loss") for entry in read_log(tmp_path / "looked")}
+    assert [step for step, loss in logged.items() if loss is not None] == [4, 8]
+    looked.task.eval()
+    with torch.no_grad():
+        expected = looked.task(looked.task.prepare(held_out))["loss"].item()
+    assert logged[8] == pytest.approx(expected, rel=1e-5)
