@@ -14,6 +14,7 @@ from eval.records import IntervalRecord, MetricResult, Result
 
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+GIBIBYTE = 1 << 30
 NICE_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 SHARES = frozenset({"r-precision", "precision-recall", "precision", "recall", "density", "coverage"})
 
@@ -251,6 +252,20 @@ def clip_words(result: Result) -> str:
     if seconds is not None:
         words.append(duration(seconds))
     return ", ".join(words)
+
+
+def cost_words(result: Result) -> str:
+    """`a clip: 1.2 s and at most 3.4 GiB to make, 0.1 s and 1.6 GiB to score; 120 GPU-seconds`; empty if unknown."""
+    parts = []
+    for stage, verb in (("generate", "make"), ("score", "score")):
+        seconds = result.cost.get(f"{stage}_seconds_per_sample")
+        memory = result.cost.get(f"{stage}_peak_memory_bytes")
+        if seconds is not None and memory:
+            parts.append(f"{seconds:.3g} s and at most {memory / GIBIBYTE:.1f} GiB to {verb}")
+    if not parts:
+        return ""
+    gpu = sum(result.cost.get(f"{stage}_gpu_seconds", 0.0) for stage in ("generate", "score"))
+    return f"a clip: {', '.join(parts)}" + (f"; {gpu:,.0f} GPU-seconds in all" if gpu else "")
 
 
 def title_of(result: Result) -> str:

@@ -101,6 +101,8 @@ class SampleLine(Record):
     """A finished sample. `frames_sha256` is of the uint8 frames, so that a changed or damaged file is noticed.
 
     `kind` is the short code of a rejection and `reason` its sentence; `origin` says what file the clip was read from.
+    `seconds` and `gpu_seconds` are its share of the call that made it, `peak_memory_bytes` and `gpu_peak_bytes` those
+    of the whole call; 0 where it was not measured.
     """
 
     id: str
@@ -118,6 +120,9 @@ class SampleLine(Record):
     origin: dict[str, str] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
     seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    gpu_seconds: float = 0.0
+    gpu_peak_bytes: int = 0
     scores: dict[str, float] = Field(default_factory=dict)
 
 

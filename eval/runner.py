@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import shutil
 import sys
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cogvideo.errors import UserError
+from eval.costs import Cost, Meter, peak_memory_bytes
 from eval.datasets.items import DataSet
 from eval.decoding import DecodePool
 from eval.detectors.weights import find_weights
@@ -225,10 +225,10 @@ def _fill(settings: Settings, bench: Bench, spec: str, generator: Generator, run
     _refuse_rejects(settings, lines, counts.rejected, run)
     _note_reference(bench, run)
     stages.start("score", len(bench.protocol.metrics), unit="metrics")
-    scoring = time.perf_counter()
-    found, per_sample = score_run(bench, run, lines, lambda k: stages.advance("score", k))
+    with Meter(settings.device) as meter:
+        found, per_sample = score_run(bench, run, lines, lambda k: stages.advance("score", k))
     stages.finish("score")
-    timing["score"] = time.perf_counter() - scoring
+    timing["score"] = meter.cost.seconds
     stages.start("write", 1)
     write_samples(run, [line.model_copy(update={"scores": per_sample.get(line.id, {})}) for line in lines])
     reasons = why_not_comparable(
@@ -258,7 +258,7 @@ def _fill(settings: Settings, bench: Bench, spec: str, generator: Generator, run
         licences={file.name: file.licence for file in bench.files.values() if file.licence},
         settings=list(settings.choices),
         timing={name: round(value, 3) for name, value in timing.items()},
-        cost=_cost(lines),
+        cost=_cost(lines, store, meter.cost),
         environment=environment(settings.device),
         created=_now(),
     )
@@ -350,19 +350,35 @@ def _warnings(settings: Settings, bench: Bench, lines: list[SampleLine]) -> list
     return found
 
 
-def _cost(lines: list[SampleLine]) -> dict[str, float]:
-    seconds = [line.seconds for line in lines]
-    # ru_maxrss is in KiB on Linux and in bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {
-        "generate_seconds_per_sample": round(sum(seconds) / max(len(seconds), 1), 6),
-        "peak_memory_bytes": float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit),
+def _cost(lines: list[SampleLine], store: SampleStore, metrics: Cost) -> dict[str, float]:
+    """Seconds and peak memory of making a sample and of scoring it; GPU-seconds are of the whole run.
+
+    What scoring took a sample is left out where an earlier run, which is not here to ask, made some of the features.
+    """
+    n = max(len(lines), 1)
+    found = {
+        "generate_seconds_per_sample": round(sum(line.seconds for line in lines) / n, 6),
+        "generate_peak_memory_bytes": float(max((line.peak_memory_bytes for line in lines), default=0)),
+        "generate_gpu_seconds": round(sum(line.gpu_seconds for line in lines), 3),
+        "generate_gpu_peak_bytes": float(max((line.gpu_peak_bytes for line in lines), default=0)),
     }
+    if store.scored == sum(line.ok for line in lines):
+        metrics.add(store.scoring)
+        found |= {
+            "score_seconds_per_sample": round(metrics.seconds / max(store.scored, 1), 6),
+            "score_peak_memory_bytes": float(metrics.peak_bytes),
+            "score_gpu_seconds": round(metrics.gpu_seconds, 3),
+            "score_gpu_peak_bytes": float(metrics.gpu_peak_bytes),
+        }
+    peaks = [value for name, value in found.items() if name.endswith("peak_memory_bytes")]
+    found["peak_memory_bytes"] = max(*peaks, float(peak_memory_bytes()))
+    return {name: value for name, value in found.items() if value or "gpu" not in name}
 
 
 def environment(device: str) -> dict[str, str]:
     """Versions and machine, for the record."""
     found = {name: version(name) for name in ("cogeval", "torch", "torchvision", "numpy", "scipy", "av")}
+    found |= {name: version(name) for name in ("diffusers", "transformers") if name in sys.modules}
     found |= {"python": platform.python_version(), "system": platform.system(), "machine": platform.machine()}
     found |= {"device": device, "cores": str(os.cpu_count())}
     if device.startswith("cuda"):

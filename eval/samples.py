@@ -7,16 +7,17 @@ features that it belongs to is on the disk. The MP4 in `samples/` is for the eye
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cogvideo.errors import UserError
 from cogvideo.video import write_video
 from eval.audit import audit_clip, pixels_sha256
+from eval.costs import Cost, Meter
 from eval.decoding import read_ref
 from eval.features import SHARD, Extractor, ShardFolder
 from eval.generators.contract import Clip, Generator, Reconstruction, Rejection, Request
@@ -52,6 +53,9 @@ class SampleStore:
         self.reconstruction = reconstruction
         self.shards = ShardFolder(run / "features")
         self.lines: dict[str, SampleLine] = {}
+        # Of the features that were made here: after a resumption they may be fewer than the samples.
+        self.scoring = Cost()
+        self.scored = 0
         self._seen: dict[str, str] = {}
         # The first good sample's (height, width): samples are made in id order, so it is the same after a resumption.
         self._size: tuple[int, int] | None = None
@@ -94,13 +98,21 @@ class SampleStore:
     def _make(self, batch: Sequence[Request]) -> list[SampleLine]:
         if not batch:
             return []
-        began = time.perf_counter()
         primed = [self._prime(request) for request in batch]
-        clips = self.generator.generate(primed)
+        with Meter(self.extractor.device) as meter:
+            clips = self.generator.generate(primed)
         if len(clips) != len(batch):
             raise RuntimeError(f"generator {self.generator.name} gave {len(clips)} clips for {len(batch)} requests")
-        seconds = (time.perf_counter() - began) / len(batch)
-        lines = [self._audit(request, clip, seconds) for request, clip in zip(primed, clips, strict=True)]
+        took = meter.cost
+        cost: dict[str, Any] = {
+            "seconds": round(took.seconds / len(batch), 6),
+            "peak_memory_bytes": max(took.peak_bytes, self.generator.peak_bytes),
+            "gpu_seconds": round(took.gpu_seconds / len(batch), 6),
+            "gpu_peak_bytes": took.gpu_peak_bytes,
+        }
+        lines = [
+            self._audit(request, clip).model_copy(update=cost) for request, clip in zip(primed, clips, strict=True)
+        ]
         append_lines(self.run / "samples.jsonl", lines)
         return lines
 
@@ -124,7 +136,7 @@ class SampleStore:
         whole = self.reconstruction.apply(read_ref(request.source))
         return to_protocol_size(whole, self.protocol.clip)[: len(request.priming)]
 
-    def _audit(self, request: Request, clip: Clip | Rejection, seconds: float) -> SampleLine:
+    def _audit(self, request: Request, clip: Clip | Rejection) -> SampleLine:
         line = SampleLine(
             id=request.id,
             index=request.index,
@@ -133,7 +145,6 @@ class SampleStore:
             seed=request.seed,
             ok=False,
             origin=dict(self.generator.origins.get(request.id, {})),
-            seconds=round(seconds, 6),
         )
         if isinstance(clip, Rejection):
             return line.model_copy(update={"kind": NO_CLIP, "reason": clip.reason})
@@ -179,7 +190,10 @@ class SampleStore:
         ids = [request.id for request in good]
         if good and self.shards.ids(number) != ids:
             clips = [self._frames_again(request) for request in good]
-            self.shards.write(number, ids, self.extractor(clips, ids, self.extractor.needs))
+            with Meter(self.extractor.device) as meter:
+                self.shards.write(number, ids, self.extractor(clips, ids, self.extractor.needs))
+            self.scoring.add(meter.cost)
+            self.scored += len(good)
         for request in good:
             self._spooled(request.id).unlink(missing_ok=True)
 

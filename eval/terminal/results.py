@@ -13,6 +13,7 @@ from eval.notation import (
     better,
     cautions,
     clip_words,
+    cost_words,
     count,
     interval_of,
     label_of,
@@ -48,6 +49,8 @@ class ResultsTable:
         yield from self._missing(width, encoding)
         yield Text("")
         yield from verdict_lines(self.result, width, encoding)
+        if cost := cost_words(self.result):
+            yield from wrapped(f"Cost {cost}", Text(""), 0, width, encoding, "dim")
         if self.paths:
             yield Text("")
             longest = max(map(len, self.paths)) + 2

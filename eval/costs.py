@@ -1,0 +1,95 @@
+"""What a piece of work took: seconds, peak memory, GPU-seconds where there is a GPU. torch is for the GPU alone.
+
+GPU-seconds are those for which a GPU was held, whether it was busy or not: what a machine is paid for. The peak of a
+piece of work is sampled: the system knows that of the whole process alone, and to reset it would hide it from others.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+SAMPLED_EVERY_S = 0.02
+
+
+@dataclass
+class Cost:
+    """Seconds add up over pieces of work; of memory the most counts. Bytes are those of the process, and of the GPU."""
+
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    gpu_seconds: float = 0.0
+    gpu_peak_bytes: int = 0
+
+    def add(self, other: Cost) -> None:
+        self.seconds += other.seconds
+        self.gpu_seconds += other.gpu_seconds
+        self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
+        self.gpu_peak_bytes = max(self.gpu_peak_bytes, other.gpu_peak_bytes)
+
+
+class Meter:
+    """Measures the block that it is opened for.
+
+    with Meter("cuda:0") as meter:
+        ...
+    print(meter.cost.seconds)
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.cost = Cost()
+        self._device = device if device.startswith("cuda") else ""
+        self._began = 0.0
+        self._done = threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._watch.start()
+        if self._device:
+            import torch
+
+            torch.cuda.synchronize(self._device)
+            torch.cuda.reset_peak_memory_stats(self._device)
+        self._began = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._device and kind is None:
+            import torch
+
+            torch.cuda.synchronize(self._device)
+            self.cost.gpu_peak_bytes = int(torch.cuda.max_memory_allocated(self._device))
+        self.cost.seconds = time.perf_counter() - self._began
+        self.cost.gpu_seconds = self.cost.seconds if self._device else 0.0
+        self._done.set()
+        self._watch.join()
+
+    def _look(self) -> None:
+        """Note the memory in use every few milliseconds, and once more at the end."""
+        is_last = False
+        while True:
+            self.cost.peak_bytes = max(self.cost.peak_bytes, resident_bytes())
+            if is_last:
+                return
+            is_last = self._done.wait(SAMPLED_EVERY_S)
+
+
+def resident_bytes() -> int:
+    """The memory that this process has in use, where the system tells; else the most that it ever had."""
+    with suppress(OSError, ValueError, IndexError), open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 - asked for often
+        return int(file.read().split()[1]) * resource.getpagesize()
+    return peak_memory_bytes()
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process ever had in use."""
+    # ru_maxrss is in KiB on Linux and in bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
