@@ -162,6 +162,8 @@ def _load_plugins(context: click.Context, parameter: click.Parameter, modules: t
             raise UserError(
                 f"--plugin {module} cannot be imported: {error}; install it here, or put its folder on PYTHONPATH"
             ) from error
+        except Exception as error:
+            raise UserError(f"--plugin {module} fails when it is imported: {type(error).__name__}: {error}") from error
     return modules
 
 

@@ -41,8 +41,10 @@ class Registry(Generic[T]):
         """Decorator: file `make` under `name`. Raises ValueError if another thing has that name."""
 
         def keep(make: T) -> T:
-            if name in self.entries and self.entries[name].make is not make:
-                raise ValueError(f"{self.kind} {name!r} is registered twice")
+            is_taken = name in self.entries and self.entries[name].make is not make
+            is_ours = str(getattr(make, "__module__", "")).startswith("eval.")
+            if is_taken or (name in self.builtin and not is_ours):
+                raise ValueError(f"{self.kind} {name!r} is registered twice; choose another name")
             self.entries[name] = Entry(name, make, summary, facts)
             return make
 
@@ -60,10 +62,21 @@ class Registry(Generic[T]):
             else:
                 for point in self._entry_points():
                     if point.name == name:
-                        point.load()
+                        self._load(point)
         if name not in self.entries:
             raise UserError(f"unknown {self.kind} {name!r}{did_you_mean(name, self.names())}")
         return self.entries[name]
+
+    def _load(self, point: Any) -> None:
+        """Import what an entry point names. Raises UserError: it is not our code, and the others need not suffer."""
+        try:
+            point.load()
+        except Exception as error:
+            package = f" of {point.dist.name}" if point.dist else ""
+            raise UserError(
+                f"{self.kind} {point.name!r}{package} cannot be loaded: {type(error).__name__}: {error}; mend or remove"
+                " that package"
+            ) from error
 
     def _entry_points(self) -> Any:
         return entry_points(group=f"cogeval.{self.kind.replace(' ', '')}s")

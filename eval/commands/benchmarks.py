@@ -17,9 +17,11 @@ from cogvideo.errors import Finished, MissingPrerequisite, UserError
 from eval.commands.options import benchmark_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from eval.compare import Comparison
     from eval.datasets.items import DataSet
-    from eval.protocol import Protocol
+    from eval.protocol import MetricSpec, Protocol
     from eval.records import Choice
     from eval.runner import Outcome, Settings
 
@@ -134,6 +136,7 @@ def _changed(protocol: Protocol, flags: dict[str, Any]) -> Protocol:
     from eval.registry import did_you_mean
 
     if flags["metrics"]:
+        protocol = replace(protocol, metrics=(*protocol.metrics, *_of_plugins(protocol, flags["metrics"])))
         known = {name: spec for spec in protocol.metrics for name in (spec.id, spec.metric, spec.id.split("/")[0])}
         for name in flags["metrics"]:
             if name not in known:
@@ -155,6 +158,26 @@ def _changed(protocol: Protocol, flags: dict[str, Any]) -> Protocol:
     if (split := flags["split"]) and split != protocol.split:
         protocol = protocol.changed(f"split {split} instead of {protocol.split}", split=split, heldout="")
     return protocol
+
+
+def _of_plugins(protocol: Protocol, names: Iterable[str]) -> list[MetricSpec]:
+    """Metrics that are asked for and come from a plugin: on the features of the metric that the plugin names.
+
+    Raises UserError if the protocol has no such metric to take features from.
+    """
+    from eval.registry import metrics
+
+    added = []
+    for name in dict.fromkeys(names):
+        if name in metrics.builtin or name not in metrics.names():
+            continue
+        like = metrics.get(name).facts.get("features", "")
+        of = next((spec for spec in protocol.metrics if spec.detector and like in ("", spec.metric)), None)
+        if of is None:
+            raise UserError(f"metric {name!r} reads the features of {like or 'a network'}, which {protocol.name} lacks")
+        variant = of.id.partition("/")[2]
+        added.append(replace(of, id=f"{name}/{variant}", metric=name, options=()))
+    return added
 
 
 def _open_data(benchmark: str, data: Path | None, options: dict[str, Any], protocol: Protocol) -> DataSet:
