@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 from cogvideo.errors import MissingPrerequisite, UserError
 from eval.generators.diffusers.options import CALL_PREFIX, KIND, Choices
@@ -105,23 +105,23 @@ class Signature:
     def _own_frames(self) -> int:
         default = self.defaults.get(self.first_of(FRAMES))
         config = self._config("transformer", "unet")
-        own = next((v for v in (default, config.get("sample_frames"), config.get("num_frames")) if _counts(v)), None)
-        if own is None:
-            raise UserError(f"generator {KIND}: {self.name} has no frame count of its own; say one with 'frames'")
-        return int(own)
+        for own in (default, config.get("sample_frames"), config.get("num_frames")):
+            if _counts(own):
+                return own
+        raise UserError(f"generator {KIND}: {self.name} has no frame count of its own; say one with 'frames'")
 
     def _own_size(self) -> tuple[int, int]:
-        default = self.defaults.get("height"), self.defaults.get("width")
-        if _counts(default[0]) and _counts(default[1]):
-            return int(default[0]), int(default[1])  # type: ignore[arg-type] - the check above
+        height, width = self.defaults.get("height"), self.defaults.get("width")
+        if _counts(height) and _counts(width):
+            return height, width
         config, factor = self._config("transformer", "unet"), self._pixels_a_latent()
-        sample = config.get("sample_height"), config.get("sample_width")
-        if not _counts(sample[0]):
+        height, width = config.get("sample_height"), config.get("sample_width")
+        if not _counts(height):
             square = config.get("sample_size")
-            sample = (square[0], square[1]) if isinstance(square, list) and len(square) == 2 else (square, square)
-        if not (_counts(sample[0]) and _counts(sample[1]) and factor):
+            height, width = square if isinstance(square, list) and len(square) == 2 else (square, square)
+        if not (_counts(height) and _counts(width) and factor):
             raise UserError(f"generator {KIND}: {self.name} has no size of its own; say one with 'size', e.g. 832x480")
-        return int(sample[0]) * factor, int(sample[1]) * factor  # type: ignore[arg-type] - the check above
+        return height * factor, width * factor
 
     def _pixels_a_latent(self) -> int:
         channels = self._config("vae").get("block_out_channels")
@@ -187,5 +187,5 @@ def named_class(name: str, what: str) -> type[Any]:
     return kind
 
 
-def _counts(value: Any) -> bool:
+def _counts(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
