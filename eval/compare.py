@@ -410,7 +410,9 @@ def _recorded(comparison: Comparison, group: Group) -> ComparedMetric:
     pairs = []
     for pair in group.pairs:
         d = pair.difference
-        found = {"value": d.value, "low": d.low, "high": d.high, "level": d.level, "method": d.method} if d else {}
+        found: dict[str, Any] = {}
+        if d:
+            found = {"value": d.value, "low": d.low, "high": d.high, "level": d.level, "method": d.method}
         first_folder, second_folder = folders[pair.first], folders[pair.second]
         pairs.append(
             ComparedPair(first=first_folder, second=second_folder, reading=pair.reading, note=pair.note, **found)

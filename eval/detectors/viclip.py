@@ -135,7 +135,7 @@ class ViClipDetector(VideoDetector):
         tokens_ML, cut = self.tokenise(captions)
         cut_captions(self, captions, cut, tokens_ML.shape[1])
         with torch.no_grad():
-            parts = [self.text(part.to(self.engine.device)).cpu() for part in tokens_ML.split(TEXT_PIECE)]
+            parts = [self.text(part.to(self.engine.device)).cpu() for part in torch.split(tokens_ML, TEXT_PIECE)]
         return torch.cat(parts)
 
 

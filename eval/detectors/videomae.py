@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +118,7 @@ class VideoMAE(nn.Module):
                 f"{_x(tuple(clips_BCTHW.shape[2:]))}: its table of places fits no other size"
             )
         x_BND = self.patch_embed(clips_BCTHW)
-        x_BND = x_BND + self.places.to(x_BND.dtype)  # type: ignore[operator]
+        x_BND = x_BND + self.places.to(x_BND.dtype)
         for block in self.blocks:
             x_BND = block(x_BND)
         pooled = self.fc_norm(x_BND.mean(1))
@@ -159,7 +159,8 @@ def load(
         # A billion numbers need not be drawn only to be replaced.
         network = VideoMAE(**given)
     network = network.to_empty(device="cpu")
-    network.places = sine_table(network.places.shape[1], given["width"])  # type: ignore[operator, index]
+    tokens = cast(Tensor, network.places).shape[1]
+    network.places = sine_table(tokens, given["width"])
     fit_state(network, state, "videomae", path)
     piece = 1 if torch.device(device).type == "cpu" else 8
     engine = Engine(network, device=device, dtype=dtype, backend=backend, piece=piece)

@@ -67,7 +67,8 @@ class Exchange:
         if not isinstance(video, np.ndarray) or video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3:
             came = f"{video.dtype} {video.shape}" if isinstance(video, np.ndarray) else "several arrays"
             return Rejection(f"expected uint8 (frames, height, width, 3) in {path.name}, got {came}")
-        offer = Offer(*video.shape[:3], fps=request.fps, overlap=self._protocol.clip.given)
+        frames, height, width = video.shape[:3]
+        offer = Offer(frames, height, width, request.fps, self._protocol.clip.given)
         return fit(self._kind, offer, self._protocol).clip(video, request.priming)
 
     def _video(self, path: Path, request: Request) -> Clip:

@@ -27,8 +27,10 @@ FRAMES_A_STEP = {
     "AutoencoderKLMochi": ("temporal_compression_ratio", 6),
 }
 # What the call is given from the request, and from options with a name of their own.
-TAKEN = (*FRAMES, *RATE, "prompt", "negative_prompt", "generator", "height", "width", "image", "output_type", "latents")
-TAKEN += ("num_inference_steps", "guidance_scale", "num_videos_per_prompt", "return_dict")
+TAKEN = (
+    *(*FRAMES, *RATE, "prompt", "negative_prompt", "generator", "height", "width", "image", "output_type", "latents"),
+    *("num_inference_steps", "guidance_scale", "num_videos_per_prompt", "return_dict"),
+)
 
 
 @dataclass(frozen=True)
