@@ -15,6 +15,7 @@ from cogvideo.errors import UserError
 from cogvideo.weights import WeightFile
 from eval.datasets.items import DataSet
 from eval.features import Extractor, Need, RealFeatures, load_features, needs_of
+from eval.influence import Influences
 from eval.plan import Plan
 from eval.protocol import MetricSpec, Protocol, metric_fingerprint, short_hash
 from eval.records import (
@@ -69,25 +70,32 @@ class Bench:
         return short_hash([self.fingerprint(spec) for spec in self.protocol.metrics])
 
 
-def score_run(
-    bench: Bench, run: Path, lines: Sequence[SampleLine], advance: Callable[[int], None]
-) -> tuple[list[MetricResult], dict[str, dict[str, float]]]:
-    """Every metric of the protocol on the finished samples of a run, and the scores of single samples by their id.
+@dataclass(frozen=True)
+class Scored:
+    """Every metric of a run, the scores of single samples by their id, and by metric how much each sample moves it."""
 
-    Raises UserError where a metric cannot be had.
-    """
+    metrics: list[MetricResult]
+    per_sample: dict[str, dict[str, float]]
+    influences: dict[str, Influences]
+
+
+def score_run(bench: Bench, run: Path, lines: Sequence[SampleLine], advance: Callable[[int], None]) -> Scored:
+    """Every metric of the protocol on the finished samples of a run. Raises UserError where one cannot be had."""
     needs = {need.key: need for need in needs_of(bench.protocol)}
     captions = {request.id: text for request, text in zip(bench.plan.requests, bench.plan.captions, strict=True)}
     found = []
     per_sample: dict[str, dict[str, float]] = {}
+    moved: dict[str, Influences] = {}
     for spec in bench.protocol.metrics:
         data = _score_input(bench, run, spec, needs.get(spec.feature_key), captions, lines)
         score: Score = metrics.get(spec.metric).make(spec, data)
         found.append(_metric_result(bench, spec, score))
         for sample_id, value in score.per_sample.items():
             per_sample.setdefault(sample_id, {})[spec.id] = value
+        if score.influence is not None:
+            moved[spec.id] = score.influence
         advance(1)
-    return found, per_sample
+    return Scored(found, per_sample, moved)
 
 
 def _score_input(

@@ -28,6 +28,7 @@ from eval.detectors.weights import find_weights
 from eval.features import Extractor, RealFeatures, needs_of
 from eval.generators.contract import Generator, GeneratorContext, Reconstruction
 from eval.generators.spec import make_generator
+from eval.influence import write_influences
 from eval.pairing import write_reference
 from eval.plan import make_plan
 from eval.protocol import Protocol, jsonable, short_hash
@@ -226,11 +227,12 @@ def _fill(settings: Settings, bench: Bench, spec: str, generator: Generator, run
     _note_reference(bench, run)
     stages.start("score", len(bench.protocol.metrics), unit="metrics")
     with Meter(settings.device) as meter:
-        found, per_sample = score_run(bench, run, lines, lambda k: stages.advance("score", k))
+        scored = score_run(bench, run, lines, lambda k: stages.advance("score", k))
     stages.finish("score")
     timing["score"] = meter.cost.seconds
     stages.start("write", 1)
-    write_samples(run, [line.model_copy(update={"scores": per_sample.get(line.id, {})}) for line in lines])
+    write_samples(run, [line.model_copy(update={"scores": scored.per_sample.get(line.id, {})}) for line in lines])
+    write_influences(run, scored.influences)
     reasons = why_not_comparable(
         bench,
         counts,
@@ -253,7 +255,7 @@ def _fill(settings: Settings, bench: Bench, spec: str, generator: Generator, run
         counts=counts,
         data=data_facts(bench.data, bench.plan, bench.protocol.split),
         clip=jsonable(bench.protocol.clip),
-        metrics=found,
+        metrics=scored.metrics,
         warnings=[*generator.notes, *bench.extractor.warnings(), *_warnings(settings, bench, lines)],
         licences={file.name: file.licence for file in bench.files.values() if file.licence},
         settings=list(settings.choices),

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.influence import Influences
+
 Features = NDArray[np.float32]
 
 
@@ -70,7 +72,10 @@ class Extrapolation:
 
 @dataclass(frozen=True)
 class Score:
-    """A number with what is needed to believe it. `floor` is None with `floor_note` saying why."""
+    """A number with what is needed to believe it. `floor` is None with `floor_note` saying why.
+
+    `influence` is how much each sample moves it, where it is a smooth function of all of them.
+    """
 
     value: float
     n_fake: int
@@ -81,6 +86,7 @@ class Score:
     floor_note: str = ""
     extrapolated: Extrapolation | None = None
     per_sample: Mapping[str, float] = field(default_factory=dict)
+    influence: Influences | None = field(default=None, compare=False)
     per_class: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, float | int | str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

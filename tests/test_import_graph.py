@@ -17,6 +17,7 @@ READ_BY_ALL = (
     "eval.protocol",
     "eval.records",
     "eval.comparison_record",
+    "eval.influence",
     "eval.intervals",
     "eval.published",
     "eval.notation",

@@ -38,6 +38,7 @@ TORCH_FREE = (
     "eval.generators.contract",
     "eval.generators.folder",
     "eval.generators.reference",
+    "eval.influence",
     "eval.intervals",
     "eval.plan",
     "eval.protocol",

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cogvideo.errors import UserError
+from eval.influence import Influences, influences
 from eval.intervals import (
     LEVEL,
     Difference,
@@ -56,9 +57,10 @@ def score_distance(spec: MetricSpec, data: ScoreInput, distance: Distance) -> Sc
     real, real_groups = rows_of(real_set, frames)
     facts = sample_facts(spec, len(fake_set), len(real_set), len(fake), fake.shape[1], distance.biased)
 
+    whole: Influence | None = None
     if distance.quadratic:
         value = distance.value(fake, real)
-        interval, note = _interval_from_some_clips(distance, value, fake_set, real_set, frames, data.seed)
+        interval, note, whole = _interval_from_some_clips(distance, value, fake_set, real_set, frames, data.seed)
         extrapolated = None
     else:
         whole = distance.influence(fake, real)
@@ -75,6 +77,7 @@ def score_distance(spec: MetricSpec, data: ScoreInput, distance: Distance) -> Sc
         floor=floor,
         floor_note=floor_note,
         extrapolated=extrapolated,
+        influence=_by_clip(whole, fake_set, real_set) if whole else None,
         details={"dimension": fake.shape[1], "rows_fake": len(fake), "rows_real": len(real)},
         warnings=facts,
     )
@@ -137,8 +140,11 @@ def floor_of(
 
 def _interval_from_some_clips(
     distance: Distance, value: float, fake: FeatureSet, real: FeatureSet, frames: Frames, seed: int
-) -> tuple[Interval | None, str]:
-    """The interval, from at most `MOST_ROWS_FOR_INTERVAL` rows a set: a variance needs no more to be known well."""
+) -> tuple[Interval | None, str, Influence | None]:
+    """The interval, from at most `MOST_ROWS_FOR_INTERVAL` rows a set: a variance needs no more to be known well.
+
+    Last the influence values, or None if they are of a part of the rows.
+    """
     sides = []
     shares = []
     for side in (fake, real):
@@ -151,7 +157,15 @@ def _interval_from_some_clips(
     some = distance.influence(fake_rows, real_rows)
     shrunk = Influence(value, some.fake * np.sqrt(shares[0]), some.real * np.sqrt(shares[1]))
     interval, note = interval_of(shrunk, fake_groups, real_groups, distance.lowest)
-    return interval, note
+    return interval, note, shrunk if shares == [1.0, 1.0] else None
+
+
+def _by_clip(influence: Influence, fake: FeatureSet, real: FeatureSet) -> Influences:
+    """Influence values of clips: the mean over the rows (frames) of each."""
+    fake_N, real_M = (
+        side.reshape(len(clips), -1).mean(axis=1) for side, clips in ((influence.fake, fake), (influence.real, real))
+    )
+    return influences(fake.ids, fake_N, real_M, real.ids, real.groups)
 
 
 def _extrapolate(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cogvideo.errors import UserError
+from eval.influence import influences
 from eval.intervals import LEVEL, Difference, bootstrap_counts, centred, group_codes
 from eval.metrics.distance import first_of
 from eval.metrics.features import as_features, by_id, checked
@@ -86,6 +87,7 @@ def score(spec: MetricSpec, data: ScoreInput) -> Score:
         interval_note=interval_note,
         floor=floor,
         floor_note=floor_note,
+        influence=influences(fake.ids, _influence(probs, blocks, eps), np.zeros(0), (), ()),
         details={
             "classes": probs.shape[1],
             "scores": len(found.parts),
@@ -192,6 +194,18 @@ def _replicates(
         own = shares @ (probs * _log(probs, eps)).sum(axis=1)
         replicates += np.exp(own - (marginals * _log(marginals, eps)).sum(axis=1)) / len(blocks)
     return replicates
+
+
+def _influence(probs_NK: Floats, blocks: list[NDArray[np.int64]], eps: float) -> Floats:
+    """(N,) influence values: exp(mean KL) times a row's KL less its mean; the marginal's own share of it cancels."""
+    influence = np.zeros(len(probs_NK))
+    for rows in blocks:
+        probs = probs_NK[rows]
+        divergence = (probs * (_log(probs, eps) - _log(probs.mean(axis=0), eps))).sum(axis=1)
+        score_of_block = math.exp(float(divergence.mean()))
+        share = len(probs_NK) / len(rows) / len(blocks)
+        influence[rows] += share * score_of_block * (divergence - divergence.mean())
+    return influence
 
 
 def _of_heldout(spec: MetricSpec, heldout: FeatureSet | None, n: int, eps: float) -> tuple[float | None, str]:
