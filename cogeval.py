@@ -39,6 +39,12 @@ COMMANDS = {
     "compare": Lazy("Read", "eval.commands.compare", "compare", "Finished runs side by side, with paired differences."),
     "report": Lazy("Read", "reports.commands.report", "report", "The page of finished runs, made anew from records."),
     "list": Lazy("Read", "eval.commands.list_", "list_", "Metrics, detectors, data sets, generators, protocols."),
+    "leaderboard": Lazy(
+        "Read",
+        "reports.commands.leaderboard",
+        "leaderboard",
+        "Runs as a site of static pages that opens by double click.",
+    ),
     "human": Lazy(
         "People", "human_eval.commands.human", "human", "A study with human raters: design, collect, analyse."
     ),

@@ -34,12 +34,12 @@ def add_runs(board: Board, given: Sequence[Vouched], cards: CardFile | None = No
     places = {(p.benchmark, p.sample, p.prompt): place for place, p in enumerate(board.prompts)}
     ids = []
     for vouched, run in found:
+        _refuse_removed(board, run)
         model = _model_of(board, run, is_shared=len(titles[_title(run)]) > 1)
         name = f"{model.id}-{run.key}"
         ids.append((name, run.path))
         if name in on_board:
             continue
-        _refuse_removed(board, name, model.id)
         on_board.add(name)
         by = vouched.by or (cards.measured_by if cards and vouched.label == "measured here" else "")
         board.runs.append(_entry(board, name, model.id, run, vouched, by, places))
@@ -161,11 +161,11 @@ def _model_of(board: Board, run: FoundRun, *, is_shared: bool) -> ModelEntry:
     return model
 
 
-def _refuse_removed(board: Board, run: str, model: str) -> None:
+def _refuse_removed(board: Board, run: FoundRun) -> None:
     for stone in board.tombstones:
-        if stone.id in (run, model):
+        if run.generator.spec in stone.keys or (stone.kind == "run" and stone.id.endswith(f"-{run.key}")):
             raise UserError(
-                f"{stone.kind} {stone.id} was removed in publish {stone.publish} ({stone.reason});"
+                f"{run.path}: {stone.kind} {stone.id} was removed in publish {stone.publish} ({stone.reason});"
                 " a removed row does not come back by itself: leave the run out"
             )
 
@@ -263,7 +263,8 @@ def remove(board: Board, name: str, reason: str) -> None:
         )
     gone = [one for one in board.runs if one.id == name or one.model == name]
     if model is not None:
-        board.tombstones.append(Tombstone(id=model.id, kind="model", title=model.title, reason=reason, publish=number))
+        stone = Tombstone(id=model.id, kind="model", title=model.title, keys=model.keys, reason=reason, publish=number)
+        board.tombstones.append(stone)
         board.models = [one for one in board.models if one.id != name]
     for one in gone:
         title = f"{board.model(one.model).title if model is None else model.title}, {one.date or one.folder}"

@@ -104,6 +104,11 @@ class _Comparison:
                 yield Change(kind="moved", text=text, link=f"model/{model}")
 
     def cards(self) -> Iterator[Change]:
+        for old, new in self.board.redirects.items():
+            if old not in self.before.redirects:
+                name, kind = old.partition("/")[2], new.partition("/")[2]
+                text = f"{self.titles.get(name, name)} is now {self.titles.get(kind, kind)}"
+                yield Change(kind="fixed", text=text, link=new)
         held = {one.id: one.card for one in self.before.models}
         for model in self.board.models:
             if model.id in held and held[model.id] != model.card:

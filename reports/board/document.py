@@ -266,11 +266,12 @@ class Publish(Part):
 
 
 class Tombstone(Part):
-    """A row that was taken out: what it was, why, and in which publish."""
+    """A row that was taken out: what it was, why, and in which publish. `keys` as those of a model."""
 
     id: Id
     kind: Literal["model", "run"]
     title: str
+    keys: list[str] = Field(default_factory=list)
     reason: str
     date: Day = ""
     publish: int

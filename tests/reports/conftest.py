@@ -218,3 +218,16 @@ def html_problems(text: str) -> list[str]:
 def problems_of_html() -> Callable[[str], list[str]]:
     """`html_problems` for tests, which cannot import a conftest."""
     return html_problems
+
+
+@pytest.fixture(scope="session")
+def lab() -> ModuleType:
+    """`tests/reports/lab.py`: runs, a study and videos as folders."""
+    name = "cogeval_reports_lab"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("lab.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]

@@ -1,0 +1,1 @@
+"""The board as a folder of static pages that opens by double click."""

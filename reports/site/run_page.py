@@ -1,0 +1,146 @@
+"""One run: what was asked, on what machine it ran, what it took, every sample, and the hash of every file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eval.notation import cautions, count, duration, fingerprint, number, verdicts
+from reports.board.document import RunEntry
+from reports.site.site import Site, day, facts_of
+from reports.site.table import Cell, Column, Row, Table, absent, measured, words
+
+SAMPLES_SHOWN = 100
+
+
+def page(site: Site, run: RunEntry) -> dict[str, Any]:
+    """Everything that the template shows."""
+    up = "../"
+    table = site.tables[run.table]
+    samples = _samples(site, run)
+    result = run.result
+    metrics = _metrics(site, run, up)
+    return site.frame(f"{site.title(run)}, run {run.id}", 1, "Data") | {
+        "run": run,
+        "table": table,
+        "model": site.models[run.model],
+        "title": site.title(run),
+        "state": site.state(run),
+        "date": day(run.date) or "not recorded",
+        "verdicts": verdicts(result) if result else [],
+        "cautions": cautions(result) if result else [],
+        "metrics": metrics,
+        "exports": site.export(metrics, up) if metrics.rows else [],
+        "is_current": run.id in table.runs,
+        "config": _config(run),
+        "environment": sorted(result.environment.items()) if result else [],
+        "timings": [(name, duration(seconds)) for name, seconds in sorted(result.timing.items())] if result else [],
+        "settings": [
+            (one.name, one.value, ", ".join(w for w in (one.origin, one.reason) if w)) for one in result.settings
+        ]
+        if result
+        else [],
+        "samples": Table(samples.name, samples.title, samples.columns, _chosen(samples.rows, run), samples.note),
+        "n_samples": len(samples.rows),
+        "sample_exports": site.export(samples, up) if samples.rows else [],
+        "rejected": run.samples.rejected[:SAMPLES_SHOWN],
+        "n_rejected": len(run.samples.rejected),
+        "inputs": run.inputs,
+        "licences": sorted(result.licences.items()) if result else [],
+        "spec": run.result.generator.spec if run.result else "",
+        "fingerprint": fingerprint(table.fingerprint),
+    }
+
+
+def _metrics(site: Site, run: RunEntry, up: str) -> Table:
+    table = site.tables[run.table]
+    columns = [
+        Column("metric", "Metric"),
+        Column("value", "Value", "95 % interval", "number", has_interval=True),
+        Column("n", "n", "", "number"),
+        Column("fingerprint", "Fingerprint"),
+        Column("details", "How it was made"),
+    ]
+    rows = []
+    for metric in run.result.metrics if run.result else []:
+        column = next(one for one in table.metrics if one.id == metric.id)
+        details = [f"{name.replace('_', ' ')} {_plain(value)}" for name, value in metric.details.items()]
+        rows.append(
+            Row(
+                metric.id,
+                {
+                    "metric": words(metric.label, two=metric.id),
+                    "value": site.value_cell(table, run, column, site.axis(table, column)),
+                    "n": Cell(count(metric.n_fake), value=float(metric.n_fake)),
+                    "fingerprint": words(metric.fingerprint),
+                    "details": words("; ".join(details) or "nothing more was recorded"),
+                },
+            )
+        )
+    return Table(f"run-{run.id}", f"Run {run.id}, metrics", columns, rows, cite=site.cites([run.model]))
+
+
+def _plain(value: float | int | str) -> str:
+    return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+
+
+def _config(run: RunEntry) -> list[tuple[str, str]]:
+    result = run.result
+    rows = [("Run", run.id), ("Folder", run.folder), ("Who", run.by or "not stated"), ("Status", run.state)]
+    if result:
+        rows += [
+            ("Generator", result.generator.spec),
+            ("Benchmark", result.benchmark_title or result.benchmark),
+            ("Protocol", result.protocol_name),
+            ("Seed", str(result.seed)),
+            ("Clips", f"{count(result.counts.ok)} of {count(result.counts.planned)} scored"),
+            ("Data", f"{result.data.title or result.data.name} {result.data.split}".strip()),
+            ("List of videos", f"sha256 {result.data.list_sha256}"),
+        ]
+        if peak := result.cost.get("peak_memory_bytes"):
+            rows.append(("Peak memory", f"{peak / 1024**3:.1f} GiB"))
+    return facts_of(rows)
+
+
+def _samples(site: Site, run: RunEntry) -> Table:
+    """Every finished sample; the page shows some of them and the exports all."""
+    held = run.samples
+    names = sorted(held.scores)
+    by_id = {column.id: column for column in site.tables[run.table].metrics}
+    columns = [
+        Column("sample", "Sample"),
+        Column("prompt", "Prompt"),
+        Column("label", "Class"),
+        Column("seed", "Seed", "", "number"),
+    ]
+    columns += [Column(name, by_id[name].label if name in by_id else name, "", "number") for name in names]
+    rows = []
+    for place, sample in enumerate(held.ids):
+        prompt = site.board.prompts[held.prompts[place]]
+        href = f"../prompt/{prompt.page}.html" if prompt.page else ""
+        cells = {
+            "sample": words(sample, href=href),
+            "prompt": words(prompt.prompt),
+            "label": words(prompt.label or "none"),
+            "seed": words(held.seeds[place]),
+        }
+        for name in names:
+            value = held.scores[name][place]
+            decimals = by_id[name].decimals if name in by_id else 4
+            cells[name] = measured(value, decimals) if value is not None else absent("not run")
+        rows.append(Row(sample, cells))
+    return Table(f"samples-{run.id}", f"Run {run.id}, samples", columns, rows, cite=site.cites([run.model]))
+
+
+def _chosen(rows: Any, run: RunEntry) -> list[Row]:
+    """All where there are few; else the lowest and the highest by the first score, so that failures are in view."""
+    if len(rows) <= SAMPLES_SHOWN:
+        return list(rows)
+    names = sorted(run.samples.scores)
+    if not names:
+        return list(rows[:SAMPLES_SHOWN])
+    ranked = sorted(rows, key=lambda row: (row.cells[names[0]].value is None, row.cells[names[0]].value or 0.0, row.id))
+    half = SAMPLES_SHOWN // 2
+    return [*ranked[:half], *ranked[-half:]]
+
+
+__all__ = ["number", "page"]

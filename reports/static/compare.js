@@ -1,0 +1,188 @@
+// Any two to six models of one protocol, from the pairs that lie in the page. The choice is in the fragment: #t=table&m=a,b&p=prompt.
+addEventListener("DOMContentLoaded", () => {
+  const one = (what, where = document) => where.querySelector(what), none = "No difference found";
+  const island = one("#pairs");
+  if (!island) return;
+  const data = JSON.parse(island.textContent), chooser = one("[data-chooser]"), found = one("[data-found]"), pick = one("[data-table]", chooser);
+  const shapes = ["M6 2.5a3.5 3.5 0 1 0 .01 0z", "M2.5 2.5h7v7h-7z", "M6 1.5l4.5 8h-9z", "M6 1l5 5-5 5-5-5z", "M2 3.5L3.5 2 6 4.5 8.5 2 10 3.5 7.5 6 10 8.5 8.5 10 6 7.5 3.5 10 2 8.5 4.5 6z", "M6 10.5l4.5-8h-9z"];
+  const make = (name, text = "", kind = "", more = {}) => Object.assign(document.createElement(name), { textContent: text, className: kind }, more);
+  const marker = (k) => `<svg class="marker series-${k + 1}" viewBox="0 0 12 12" aria-hidden="true"><path d="${shapes[k]}"/></svg>`;
+  const number = (v, d, sign) => {
+    const text = Math.abs(v).toLocaleString("en-US", { minimumFractionDigits: d, maximumFractionDigits: d });
+    return /[1-9]/.test(text) ? (v < 0 ? "\u2212" : sign ? "+" : "") + text : text;
+  };
+  const place = (v, reach) => `${(50 + 45 * v / reach).toFixed(2)}%`;
+  const small = (p) => (p < 0.001 ? "< 0.001" : p.toFixed(p < 0.1 ? 3 : 2));
+  const holm = (ps) => {
+    const order = ps.map((p, k) => [p, k]).filter(([p]) => p !== null).sort((a, b) => a[0] - b[0]), out = ps.map(() => null);
+    let worst = 0;
+    order.forEach(([p, k], rank) => { out[k] = worst = Math.max(worst, Math.min(1, (order.length - rank) * p)); });
+    return out;
+  };
+  let table, chosen;
+  const width = () => table.models.length;
+  const at = (i, j) => i * width() - i * (i + 1) / 2 + j - i - 1;
+  // Value of the first minus that of the second, half width, p, whether paired; null where there is none.
+  const pair = (metric, i, j) => {
+    const held = i < j ? metric.pairs[at(i, j)] : metric.pairs[at(j, i)];
+    return held && (i < j ? held : [-held[0], held[1], held[2], held[3]]);
+  };
+  const link = (changes) => {
+    const asked = new URLSearchParams({ t: pick.value, m: chosen.map((k) => table.models[k].id).join(","), ...changes });
+    return `#${asked}`.replace(/%2C/g, ",");
+  };
+  const go = (changes) => { history.replaceState(null, "", link(changes)); paint(); };
+
+  function choices() {
+    const box = one("[data-models]", chooser), focus = [...box.children].findIndex((label) => label.contains(document.activeElement));
+    box.replaceChildren(...chosen.map((k, n) => {
+      const label = make("label", `Model ${n + 1}`, "field"), select = make("select");
+      table.models.forEach((model, m) => select.add(new Option(model.title, m, false, m === k)));
+      select.addEventListener("change", () => { chosen[n] = +select.value; go({}); });
+      label.append(select);
+      return label;
+    }));
+    box.className = "filters bare";
+    box.children[focus]?.lastChild.focus();
+    one("[data-add]", chooser).hidden = chosen.length >= Math.min(6, width());
+  }
+
+  function differences(i, j, k) {
+    const metrics = table.metrics, ps = holm(metrics.map((metric) => pair(metric, i, j)?.[2] ?? null)), calls = [];
+    const rows = metrics.map((metric, n) => {
+      const row = make("tr"), head = make("th"), held = pair(metric, i, j);
+      head.scope = "row";
+      head.append(metric.label, make("span", `${metric.better} is better`, "two"));
+      row.append(head);
+      if (!held) {
+        row.append(make("td", "one of them has no value here", "absent", { colSpan: 5 }));
+        return row;
+      }
+      const [gap, half] = held, low = gap - half, high = gap + half, told = ps[n] < 0.05 && (low > 0 || high < 0);
+      const winner = told ? ((gap < 0) === (metric.better === "lower") ? 0 : k) : -1, reach = Math.max(...chosen.slice(1).map((m) => pair(metric, i, m)).map((h) => (h ? Math.abs(h[0]) + h[1] : 0))) || 1;
+      const kind = winner < 0 ? "mute" : `series-${winner + 1}`, mark = `<svg x="${place(gap, reach)}" class="marker" overflow="visible" width="1" height="1"><path transform="translate(-6 5)" d="${shapes[Math.max(winner, 0)]}"/></svg>`;
+      row.append(make("td", number(gap, metric.d, true), "right"), make("td", `${number(low, metric.d, true)} to ${number(high, metric.d, true)}`, "right"));
+      const bar = make("td", "", "figure", { innerHTML: `<svg class="fig" aria-hidden="true" height="22"><line class="track" x2="100%" y1="11" y2="11"/><line x1="50%" x2="50%" y2="22"/><g class="k k-${kind}"><line class="span" x1="${place(low, reach)}" x2="${place(high, reach)}" y1="11" y2="11"/>${mark}</g></svg>` });
+      const said = make("td"), first = table.models[chosen[0]].title, second = table.models[chosen[k]].title;
+      if (winner < 0) said.append(none);
+      else {
+        const name = winner ? second : first;
+        said.innerHTML = `${marker(winner)} `;
+        said.append(make("strong", `${name} ${metric.better}`));
+        calls.push([name, metric.label, metric.better]);
+      }
+      if (!held[3]) said.append(make("span", "not paired", "two"));
+      row.append(bar, said, make("td", small(ps[n]), "right"));
+      return row;
+    });
+    return [rows, calls];
+  }
+
+  const said = ({ text, lang }, name) => make(name, text, "", { dir: "auto", lang });
+  function films(prompt) {
+    const box = one("[data-player]"), title = said(prompt, "h3"), group = make("div"), list = make("ul", "", "films"), clips = chosen.map((k) => prompt.c[k]);
+    box.replaceChildren(title);
+    group.dataset.group = "";
+    group.setAttribute("role", "group");
+    group.setAttribute("aria-label", "Videos of this prompt");
+    clips.forEach((clip, n) => {
+      const item = make("li"), over = make("p", "", "over", { innerHTML: `<span>${marker(n)} </span>` }), score = prompt.s[chosen[n]], model = table.models[chosen[n]];
+      over.firstChild.append(make("strong", model.title));
+      over.append(make("span", score === null || !table.score ? "" : `${table.score.label} ${number(score, table.score.d)}`, "small"));
+      item.append(over);
+      if (clip) {
+        const screen = make("span", "", `screen${clip[3] < 128 ? " crisp" : ""}`), video = make("video"), strip = make("span", "", "sprite"), picture = make("img");
+        Object.assign(video, { controls: true, muted: true, loop: true, playsInline: true, preload: "none", width: clip[3], height: clip[4], src: `media/${clip[0]}`, poster: `media/${clip[1]}`, ariaLabel: `${model.title}: ${prompt.text}` });
+        Object.assign(video.dataset, { film: "", frames: clip[5], fps: clip[6] });
+        picture.alt = "";
+        picture.dataset.src = `media/${clip[2]}`;
+        strip.hidden = true;
+        strip.append(picture);
+        screen.append(video, strip);
+        item.append(screen);
+      } else item.append(make("span", "This video is not in the folder.", "gone small"));
+      list.append(item);
+    });
+    group.append(list);
+    if (clips.some(Boolean)) group.append(one("#transport").content.cloneNode(true));
+    const note = make("p", "", "small");
+    note.append(make("a", "This prompt, all models", "", { href: `prompt/${prompt.page}.html` }), " ", make("a", "Link to this comparison", "", { href: link({ p: prompt.id }) }));
+    box.append(group, note);
+    if (clips.some(Boolean)) cogeval.start(box);
+  }
+
+  function prompts(asked) {
+    const [i, j] = chosen, list = one(".pick"), gap = (one_) => (one_.s[i] === null || one_.s[j] === null ? null : one_.s[i] - one_.s[j]);
+    const order = [...table.prompts].sort((a, b) => Math.abs(gap(b) ?? -1) - Math.abs(gap(a) ?? -1)), now = order.find((prompt) => prompt.id === asked) || order[0];
+    one("[data-ordered]").textContent = order.length ? `Prompts shown, largest gap first${table.score ? ` (${table.score.label})` : ""}` : "";
+    list.replaceChildren(...order.map((prompt) => {
+      const item = make("li"), button = make("button", "", "", { type: "button" }), value = gap(prompt);
+      button.append(said(prompt, "span"), make("span", value === null ? "no score" : number(value, table.score.d, true), "small"));
+      if (prompt === now) item.setAttribute("aria-current", "true");
+      button.addEventListener("click", () => {
+        for (const other of list.children) other.removeAttribute("aria-current");
+        item.setAttribute("aria-current", "true");
+        history.replaceState(null, "", link({ p: prompt.id }));
+        films(prompt);
+      });
+      item.append(button);
+      return item;
+    }));
+    if (now) films(now); else one("[data-player]").replaceChildren();
+  }
+
+  function paint() {
+    const asked = new URLSearchParams(location.hash.slice(1)), name = data[asked.get("t")] ? asked.get("t") : pick.value;
+    table = data[name];
+    pick.value = name;
+    chosen = [...new Set((asked.get("m") || "").split(",").map((id) => table.models.findIndex((model) => model.id === id)).filter((k) => k >= 0))].slice(0, 6);
+    const given = chosen.length > 1;
+    for (let k = 0; chosen.length < 2; k++) if (!chosen.includes(k)) chosen.push(k);
+    choices();
+    document.querySelectorAll("[data-static]").forEach((part) => { part.hidden = given; });
+    found.hidden = false;
+    const names = chosen.map((k) => table.models[k].title), title = one("[data-title]");
+    title.replaceChildren();
+    names.forEach((text, n) => {
+      title.insertAdjacentHTML("beforeend", `${n ? (n === names.length - 1 ? " and " : ", ") : ""}${marker(n)} `);
+      title.append(make("bdi", text));
+    });
+    document.title = `${names.join(" and ")} – cogeval`;
+    one("[data-protocol]").textContent = ` / ${table.name}, fingerprint ${table.fingerprint}`;
+    const body = one(".differences tbody"), said = [];
+    body.replaceChildren();
+    chosen.slice(1).forEach((other, n) => {
+      const [rows, calls] = differences(chosen[0], other, n + 1);
+      if (chosen.length > 2) {
+        const row = make("tr");
+        row.append(make("th", `${names[0]} minus ${names[n + 1]}`, "", { colSpan: 6, scope: "rowgroup" }));
+        body.append(row);
+      }
+      body.append(...rows);
+      said.push(...calls);
+    });
+    one("#d-title").textContent = `Differences, ${names[0]} minus ${chosen.length > 2 ? "each other" : names[1]}`;
+    const lead = one("[data-lead]");
+    const by = {};
+    for (const [who, what, how] of said) (by[`${who} is ${how} on`] ||= []).push(what);
+    const claims = Object.entries(by).map(([who, what]) => `${who} ${what.join(", ")}`).join("; ");
+    lead.replaceChildren(make("strong", claims || none), claims ? "; no difference found on the rest." : " on any metric.");
+    const part = one("[data-wins]"), i = chosen[0], j = chosen[1], held = table.wins[i < j ? at(i, j) : at(j, i)];
+    part.hidden = chosen.length > 2 || !held;
+    if (!part.hidden) {
+      const [a, same, b] = i < j ? held : [...held].reverse(), total = a + same + b || 1, words = one(".over-bar", part), figure = one("svg", part);
+      words.replaceChildren(...[[`${names[0]} better`, a], ["same digits", same], [`${names[1]} better`, b]].map(([text, n]) => make("strong", `${text} ${number(n, 0)}`)));
+      figure.setAttribute("aria-label", words.textContent);
+      figure.innerHTML = [[0, a, "k-series-1", "full"], [a, same, "k-none", "none"], [a + same, b, "k-series-2", "full"]].map(([x, n, kind, fill]) => `<g class="k ${kind}"><rect class="${fill}" x="${100 * x / total}%" width="${100 * n / total}%" height="16"/></g>`).join("");
+      one("h2", part).textContent = `Prompt by prompt, ${table.score.label}`;
+    }
+    prompts(asked.get("p"));
+  }
+
+  chooser.hidden = false;
+  chooser.addEventListener("submit", (event) => event.preventDefault());
+  pick.addEventListener("change", () => { table = data[pick.value]; chosen = [0, 1]; go({}); });
+  one("[data-add]", chooser).addEventListener("click", () => { chosen.push(table.models.findIndex((_, k) => !chosen.includes(k))); go({}); });
+  addEventListener("hashchange", paint);
+  paint();
+});
