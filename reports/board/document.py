@@ -280,7 +280,7 @@ class Tombstone(Part):
 class Board(Part):
     """The whole document."""
 
-    schema_version: int = Field(BOARD_VERSION, ge=BOARD_VERSION, le=BOARD_VERSION)
+    schema_version: Annotated[int, Field(ge=BOARD_VERSION, le=BOARD_VERSION)] = BOARD_VERSION
     title: str = "Text-to-video leaderboard"
     about: str = ""
     address: str = ""

@@ -17,6 +17,7 @@ from typing import Any
 from cogvideo.errors import UserError
 from eval.records import whole_file
 from reports.board.document import Board
+from reports.board.names import metric_page as metric_file
 from reports.board.stored import board_text, check_board, json_schema
 from reports.page import STATIC, environment, shipped
 from reports.site import (
@@ -75,7 +76,7 @@ def _pages(site: Site) -> Iterator[tuple[str, str]]:
         yield f"model/{model.id}.html", _render("model", model_page.page(site, model))
     yield "metric/index.html", _render("metrics", metric_page.overview(site))
     for name in metric_page.metric_ids(site):
-        yield f"metric/{metric_page.metric_page(name)}.html", _render("metric", metric_page.page(site, name))
+        yield f"metric/{metric_file(name)}.html", _render("metric", metric_page.page(site, name))
     for place, prompt in enumerate(board.prompts):
         if prompt.page and any(place in shown for shown in site.prompts_shown.values()):
             yield f"prompt/{prompt.page}.html", _render("prompt", prompt_page.page(site, place))

@@ -219,7 +219,7 @@ def _categories(table: TableEntry, run: RunEntry) -> dict[str, Any] | None:
 
 def _films(site: Site, held: list[tuple[TableEntry, RunEntry]], up: str) -> list[Any]:
     """Clips of the prompts that have a page: chosen by rule, the same for every model."""
-    found = []
+    found: list[Any] = []
     for table, run in held:
         for place in site.prompts_shown[table.id]:
             prompt = site.board.prompts[place]

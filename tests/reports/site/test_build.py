@@ -136,7 +136,8 @@ def test_every_page_of_the_plan_is_there(site) -> None:
     assert {"sitemap.xml", "feed.xml", "manifest.json", "data/board.json"} <= {
         p.relative_to(site).as_posix() for p in site.rglob("*")
     }
-    assert len(list((site / "media").iterdir())) >= 12
+    # Names are of the content: both clips of a model are the same video here.
+    assert len(list((site / "media").iterdir())) >= 6
 
 
 def test_pages_are_valid_html(site, problems_of_html) -> None:
