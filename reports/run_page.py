@@ -20,6 +20,7 @@ from eval.notation import (
 )
 from eval.records import MetricResult, Result, whole_file
 from reports.beside import Beside, anchors, beside, standing_words
+from reports.downloads import downloads
 from reports.figures import Ruler, n_curve, ruler
 from reports.media import media_cache
 from reports.page import environment, script, script_hash, stylesheet
@@ -75,6 +76,7 @@ def render(records: RunRecords) -> str:
         "missing": records.missing,
         "ruler": _ruler(records),
         "metrics": metric_rows(result),
+        "downloads": downloads(result),
         "cautions": [_headed(text) for text in cautions(result)],
         "beside": others,
         "printed": printed,

@@ -82,6 +82,26 @@ def test_a_comparison_of_other_numbers_is_not_shown(full_run, tmp_path):
     assert "Other generators of this command" not in (run / "report.html").read_text()
 
 
+def test_the_results_can_be_taken_along_with_the_digits_of_the_page(full_run):
+    """The numbers of the page in each format, from the addresses in the page itself."""
+    import base64
+    import csv
+    import io
+    import re
+
+    cogeval.main(["report", str(full_run)])
+    text = (full_run / "report.html").read_text(encoding="utf-8")
+    links = re.findall(r'href="data:[a-z/]+;base64,([^"]+)" download="results\.(\w+)"', text)
+    files = {suffix: base64.b64decode(data).decode() for data, suffix in links}
+    assert sorted(files) == ["bib", "csv", "json", "md", "tex"]
+    for value in ("412.6", "398.1", "428.0", "61.8", "0.2931"):
+        assert all(value in files[suffix] for suffix in ("csv", "json", "md", "tex"))
+    rows = list(csv.DictReader(io.StringIO(files["csv"].lstrip("\ufeff"))))
+    assert len(rows) == 4
+    json.loads(files["json"])
+    assert "@software{cogeval" in files["bib"]
+
+
 def test_figures_for_a_paper_are_pdf_and_the_same_twice(full_run, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     run = tmp_path / full_run.name
