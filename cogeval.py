@@ -38,6 +38,7 @@ COMMANDS = {
     "prompts": Lazy("Measure", "eval.commands.benchmarks", "prompts", "Text alignment on a file of prompts."),
     "compare": Lazy("Read", "eval.commands.compare", "compare", "Finished runs side by side, with paired differences."),
     "report": Lazy("Read", "reports.commands.report", "report", "The page of finished runs, made anew from records."),
+    "sensitivity": Lazy("Read", "eval.commands.sensitivity", "sensitivity", "What each metric sees: damaged clips."),
     "list": Lazy("Read", "eval.commands.list_", "list_", "Metrics, detectors, data sets, generators, protocols."),
     "leaderboard": Lazy(
         "Read",
@@ -206,9 +207,11 @@ def _finish(result: Finished | Sequence[Path] | None, **_: Any) -> int:
     finished = result if isinstance(result, Finished) else Finished(tuple(result or ()))
     if finished.runs:
         from reports.run_page import write_report
+        from reports.sensitivity_page import is_sensitivity, write_page
 
         for run in finished.runs:
-            click.echo(f"report  {write_report(run)}", err=finished.json)
+            page = write_page(run) if is_sensitivity(run) else write_report(run)
+            click.echo(f"report  {page}", err=finished.json)
     return finished.exit_code
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Protocol as Interface
 from pydantic import Field
 
 from cogvideo.errors import UserError
-from eval.intervals import Difference, paired_mean_difference
+from eval.intervals import LEVEL, Difference, paired_mean_difference
 from eval.protocol import MetricSpec, Protocol, protocol_from
 from eval.records import (
     Manifest,
@@ -145,12 +145,18 @@ def unpaired(a: MetricResult, b: MetricResult) -> Difference:
     assert b.value is not None
     assert a.interval is not None
     assert b.interval is not None
-    value = a.value - b.value
-    down = math.hypot(max(a.value - a.interval.low, 0.0), max(b.interval.high - b.value, 0.0))
-    up = math.hypot(max(a.interval.high - a.value, 0.0), max(b.value - b.interval.low, 0.0))
-    level = min(a.interval.level, b.interval.level)
+    sides = [(side.value, side.interval.low, side.interval.high) for side in (a, b)]  # type: ignore[union-attr]
+    found = square_and_add(sides[0], sides[1], min(a.n_fake, b.n_fake))  # type: ignore[arg-type]
+    return replace(found, level=min(a.interval.level, b.interval.level))
+
+
+def square_and_add(a: tuple[float, float, float], b: tuple[float, float, float], n: int) -> Difference:
+    """First minus second of two (value, low, high), their deviations added as squares. Source as in `unpaired`."""
+    value = a[0] - b[0]
+    down = math.hypot(max(a[0] - a[1], 0.0), max(b[2] - b[0], 0.0))
+    up = math.hypot(max(a[2] - a[0], 0.0), max(b[0] - b[1], 0.0))
     method = "not paired: the two runs' own intervals, taken as independent"
-    return Difference(value, value - down, value + up, min(a.n_fake, b.n_fake), level, method)
+    return Difference(value, value - down, value + up, n, LEVEL, method)
 
 
 def _are_same_samples(first: Run, second: Run) -> bool:

@@ -16,6 +16,7 @@ GROUND = ("cogvideo.errors", "cogvideo.video", "cogvideo.weights")
 READ_BY_ALL = (
     "eval.protocol",
     "eval.records",
+    "eval.responses",
     "eval.comparison_record",
     "eval.influence",
     "eval.intervals",
@@ -66,7 +67,7 @@ def allowed(source: str, target: str) -> bool:
     """Whether module `source` may look at our module `target`."""
     package = source.split(".")[0]
     if source == "cogeval":
-        return target in ("cogvideo.errors", "reports.run_page") or within(
+        return target in ("cogvideo.errors", "reports.run_page", "reports.sensitivity_page") or within(
             target, tuple(f"{package}.commands" for package in PACKAGES)
         )
     if target in PACKAGES:

@@ -85,17 +85,17 @@ def _settings(
         raise UserError(f"protocol {name} needs real data: give --data DIR, or leave --protocol out for embedded data")
     protocol = _changed(protocol, flags)
     device, why = choose_device(flags["device"])
-    workers, why_workers = _workers(flags["workers"])
+    workers, why_workers = choose_workers(flags["workers"])
     choices = [
-        Choice(name="device", value=f"{device}, {flags['dtype']}", reason=why, origin=_origin("device")),
+        Choice(name="device", value=f"{device}, {flags['dtype']}", reason=why, origin=origin_of("device")),
         Choice(
             name="data",
             value="embedded shapes" if is_embedded else str(data),
             reason="no --data given" if is_embedded else "",
-            origin="automatic" if is_embedded else _origin("data"),
+            origin="automatic" if is_embedded else origin_of("data"),
         ),
-        Choice(name="protocol", value=name, reason=protocol.title, origin=_origin("protocol_name")),
-        Choice(name="workers", value=str(workers), reason=why_workers, origin=_origin("workers")),
+        Choice(name="protocol", value=name, reason=protocol.title, origin=origin_of("protocol_name")),
+        Choice(name="workers", value=str(workers), reason=why_workers, origin=origin_of("workers")),
     ]
     return Settings(
         benchmark=benchmark,
@@ -211,7 +211,7 @@ def choose_device(name: str) -> tuple[str, str]:
     return name, ""
 
 
-def _workers(asked: int | None) -> tuple[int, str]:
+def choose_workers(asked: int | None) -> tuple[int, str]:
     import os
 
     if asked is not None:
@@ -220,7 +220,7 @@ def _workers(asked: int | None) -> tuple[int, str]:
     return min(cores, 8), f"{cores} cores"
 
 
-def _origin(parameter: str) -> str:
+def origin_of(parameter: str) -> str:
     context = click.get_current_context(silent=True)
     source = context.get_parameter_source(parameter) if context else None
     names = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment"}
@@ -233,9 +233,9 @@ def _flag_choices(flags: dict[str, Any]) -> list[Choice]:
 
     shown = ("device", "workers", "protocol_name", "generators", "as_json", "quiet")
     return [
-        Choice(name=name.replace("_", "-"), value=_said(value), origin=_origin(name))
+        Choice(name=name.replace("_", "-"), value=_said(value), origin=origin_of(name))
         for name, value in flags.items()
-        if name not in shown and _origin(name) != "automatic"
+        if name not in shown and origin_of(name) != "automatic"
     ]
 
 

@@ -103,8 +103,39 @@ def _published() -> Rows:
     ]
 
 
+def _metrics() -> Rows:
+    """Every metric with the licences of the weights that published protocols give it, and what was measured of it."""
+    from eval.findings import responses_of
+
+    licences = _licences()
+    rows = _registered("metrics")
+    for row in rows:
+        row["licence"] = licences.get(row["name"], "no weights")
+        if found := responses_of(row["name"]):
+            row["responds"] = found
+    return rows
+
+
+def _licences() -> dict[str, str]:
+    """Metric -> its weights with their licences, over all protocols that are not embedded."""
+    from eval.protocols import PROTOCOLS
+    from eval.weights import open_store
+
+    store = open_store()
+    found: dict[str, dict[str, str]] = {}
+    for protocol in PROTOCOLS.values():
+        for spec in protocol.metrics:
+            if spec.weights and not protocol.embedded:
+                licence = store.entry(spec.weights).licence or "not stated"
+                found.setdefault(spec.metric, {})[spec.weights] = licence
+    return {
+        metric: "; ".join(f"{name}: {licence}" for name, licence in sorted(names.items()))
+        for metric, names in found.items()
+    }
+
+
 KINDS: dict[str, Callable[[], Rows]] = {
-    "metrics": lambda: _registered("metrics"),
+    "metrics": _metrics,
     "detectors": lambda: _registered("detectors"),
     "datasets": lambda: _registered("datasets"),
     "generators": lambda: _registered("generators"),

@@ -66,6 +66,7 @@ def captions_of(videos: FeatureSet, text: FeatureSet | None, metric_id: str) -> 
     direction="higher",
     label="CLIPSIM",
     decimals="4",
+    needs="captions, CLIP",
 )
 def score(spec: MetricSpec, data: ScoreInput) -> Score:
     """CLIPSIM with per-sample and per-class values; held-out real videos with their captions stand beside it."""

@@ -13,7 +13,14 @@ from eval.registry import metrics
 from eval.scoring import Score, ScoreInput
 
 
-@metrics.register("fid", "Frechet distance of frame features (Inception)", direction="lower", label="FID", decimals="2")
+@metrics.register(
+    "fid",
+    "Frechet distance of frame features (Inception)",
+    direction="lower",
+    label="FID",
+    decimals="2",
+    needs="real clips, a frame network",
+)
 def score(spec: MetricSpec, data: ScoreInput) -> Score:
     """FID with interval, floor and extrapolation; n counts clips, whose frames move together in the interval."""
     return score_distance(spec, data, frechet_of(spec))

@@ -45,6 +45,7 @@ def _neighbours(frames_NTD: ArrayLike) -> Floats:
     direction="higher",
     label="Frame consistency",
     decimals="4",
+    needs="clips, CLIP",
 )
 def score(spec: MetricSpec, data: ScoreInput) -> Score:
     """Frame consistency with held-out real clips beside it; `details` has the travel and the share of frozen clips."""

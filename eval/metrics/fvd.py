@@ -31,7 +31,14 @@ def frechet_of(spec: MetricSpec) -> Distance:
     )
 
 
-@metrics.register("fvd", "Frechet distance of clip features (I3D)", direction="lower", label="FVD", decimals="1")
+@metrics.register(
+    "fvd",
+    "Frechet distance of clip features (I3D)",
+    direction="lower",
+    label="FVD",
+    decimals="1",
+    needs="real clips, a video network; more clips than features",
+)
 def score(spec: MetricSpec, data: ScoreInput) -> Score:
     """FVD with interval, floor and extrapolation. Raises as `score_distance`."""
     return score_distance(spec, data, frechet_of(spec))

@@ -61,7 +61,12 @@ def inception_score(
 
 
 @metrics.register(
-    "inception-score", "Inception Score of clip logits (C3D)", direction="higher", label="IS", decimals="2"
+    "inception-score",
+    "Inception Score of clip logits (C3D)",
+    direction="higher",
+    label="IS",
+    decimals="2",
+    needs="a network that classifies clips",
 )
 def score(spec: MetricSpec, data: ScoreInput) -> Score:
     """IS with a bootstrap interval over samples, and the score of held-out real clips at the same n beside it."""

@@ -16,7 +16,12 @@ from eval.scoring import Score, ScoreInput
 
 
 @metrics.register(
-    "kid", "Kernel distance of frame features (Inception), unbiased", direction="lower", label="KID", decimals="4"
+    "kid",
+    "Kernel distance of frame features (Inception), unbiased",
+    direction="lower",
+    label="KID",
+    decimals="4",
+    needs="real clips, a frame network",
 )
 def score(spec: MetricSpec, data: ScoreInput) -> Score:
     """KID as it is, sign kept; `details` has it times 1000, as StyleGAN's tools print it."""

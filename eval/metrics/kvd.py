@@ -13,7 +13,12 @@ KVD = Distance(value=mmd, influence=mmd_influence, biased=False, quadratic=True)
 
 
 @metrics.register(
-    "kvd", "Kernel distance of clip features (I3D), unbiased", direction="lower", label="KVD", decimals="2"
+    "kvd",
+    "Kernel distance of clip features (I3D), unbiased",
+    direction="lower",
+    label="KVD",
+    decimals="2",
+    needs="real clips, a video network",
 )
 def score(spec: MetricSpec, data: ScoreInput) -> Score:
     """KVD with interval and floor. It may be negative, and has no bias to extrapolate away."""

@@ -18,7 +18,7 @@ from eval.scoring import Score, ScoreInput
 
 @metrics.register(
     "motion-distance",
-    "Frechet distance of histograms of tracked motion (FVMD's, with optical flow); blind to looks",
+    "Frechet distance of histograms of tracked motion, FVMD's with optical flow",
     direction="lower",
     label="Motion distance",
     decimals="0",

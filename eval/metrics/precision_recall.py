@@ -73,6 +73,7 @@ def precision_recall(fake_ND: ArrayLike, real_MD: ArrayLike, *, k: int = 3) -> M
     direction="higher",
     label="Precision",
     decimals="3",
+    needs="real clips, a video network",
 )
 def score(spec: MetricSpec, data: ScoreInput) -> Score:
     """The value that the option names, all four in `details`. Not a number, with the reason, where N <= k."""

@@ -50,6 +50,7 @@ def r_precision(
     direction="higher",
     label="R-precision",
     decimals="3",
+    needs="captions, CLIP or a video-text network",
 )
 def score(spec: MetricSpec, data: ScoreInput) -> Score:
     """R-precision over samples with a bootstrap interval."""

@@ -9,12 +9,20 @@ from cogvideo.errors import UserError
 from eval.protocol import Protocol
 from eval.protocols.kinetics import KINETICS_PROTOCOLS
 from eval.protocols.prompts import PROMPT_PROTOCOLS
+from eval.protocols.sensitivity import SENSITIVITY_PROTOCOLS
 from eval.protocols.shapes import SHAPES_PROTOCOLS
 from eval.protocols.ucf101 import UCF101_PROTOCOLS
 from eval.registry import did_you_mean
 
 PROTOCOLS: dict[str, Protocol] = {
-    p.name: p for p in (*UCF101_PROTOCOLS, *KINETICS_PROTOCOLS, *PROMPT_PROTOCOLS, *SHAPES_PROTOCOLS)
+    p.name: p
+    for p in (
+        *UCF101_PROTOCOLS,
+        *KINETICS_PROTOCOLS,
+        *PROMPT_PROTOCOLS,
+        *SHAPES_PROTOCOLS,
+        *SENSITIVITY_PROTOCOLS,
+    )
 }
 
 # The first name is used with the user's own data, the second with the embedded data set.
@@ -22,6 +30,7 @@ DEFAULTS: dict[str, tuple[str, str]] = {
     "ucf101": ("tats-16f-2048", "ucf101-shapes-128"),
     "kinetics600": ("vdm-5to16f-50000", "kinetics600-shapes"),
     "prompts": ("prompts-16f", "prompts-shapes"),
+    "sensitivity": ("sensitivity-16f", "sensitivity-shapes"),
 }
 
 

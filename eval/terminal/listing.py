@@ -13,7 +13,7 @@ from eval.terminal.console import Line, encoding_of, wrapped, writable
 
 LONGEST_MARGIN = 30
 SHOWN_FACTS = (
-    *("argument", "options", "needs", "label", "direction", "layers", "metrics", "protocols"),
+    *("argument", "options", "label", "direction", "needs", "licence", "responds", "layers", "metrics", "protocols"),
     *("default", "source", "note", "disputes"),
 )
 
