@@ -42,7 +42,8 @@ class Registry(Generic[T]):
 
         def keep(make: T) -> T:
             is_taken = name in self.entries and self.entries[name].make is not make
-            is_ours = str(getattr(make, "__module__", "")).startswith("eval.")
+            # A partial is where its function is.
+            is_ours = str(getattr(getattr(make, "func", make), "__module__", "")).startswith("eval.")
             if is_taken or (name in self.builtin and not is_ours):
                 raise ValueError(f"{self.kind} {name!r} is registered twice; choose another name")
             self.entries[name] = Entry(name, make, summary, facts)
