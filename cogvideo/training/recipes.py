@@ -160,6 +160,15 @@ _ALL = (
     ),
     replace(
         _EMBEDDED_STAGE,
+        name="embedded-stage1-second",
+        summary="Embedded: key frames, a second round",
+        start="same",
+        lr=2e-3,
+        only_fps=(2.0,),
+        text=TextRules(drop=0.1, suffix=0.75),
+    ),
+    replace(
+        _EMBEDDED_STAGE,
         name="embedded-stage2",
         task="stage2",
         summary="Embedded: frames between, at 4 and 8 a second",
