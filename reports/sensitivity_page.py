@@ -123,16 +123,12 @@ def render(record: Sensitivity, folder: str) -> str:
 
 
 def lead(record: Sensitivity) -> str:
-    """The answer in two sentences."""
+    """The answer in a sentence: who punishes all, some or no corruption of time."""
     found = {kind: [m.label for m in record.metrics if sees_motion(m, record.corruptions) == kind] for kind in MOTION}
-    parts = []
-    if found["yes"]:
-        parts.append(f"{_joined(found['yes'])} punish every corruption of time at its strongest.")
-    if found["partly"]:
-        parts.append(f"{_joined(found['partly'])} punish some.")
-    if found["no"]:
-        parts.append(f"{_joined(found['no'])} punish none: on {count(record.n_clips)} clips motion is nothing to them.")
-    return " ".join(parts)
+    by = {"yes": "every corruption of time is punished by", "partly": "some are by", "no": "none is by"}
+    parts = [f"{by[kind]} {_joined(labels)}" for kind, labels in found.items() if labels]
+    said = "; ".join(parts)
+    return f"At full strength {said}." if said else "No metric has a value."
 
 
 def metric_row(metric: MetricResponse, record: Sensitivity) -> Row:

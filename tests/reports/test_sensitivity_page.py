@@ -50,7 +50,7 @@ def test_everything_is_on_it(record):
     text = " ".join(re.sub(r"<[^>]*>", " ", page.split("<main")[1]).split())
     for words in (
         "Sensitivity on &lt;shapes&gt;",
-        "FVD punish every corruption of time at its strongest.",
+        "At full strength every corruption of time is punished by FVD; none is by FID.",
         "punishes freeze from 10 %",
         "punished from 9 %, 100 %",
         "punished from 10 %, 50 %",
