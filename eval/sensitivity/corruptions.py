@@ -154,6 +154,7 @@ def _encoded(clip_THWC: Clip, rate_factor: float) -> bytes:
 
 
 def _decoded(data: bytes) -> Clip:
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         container.streams.video[0].codec_context.thread_count = 1
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        frames = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]
+    return np.stack(frames)
