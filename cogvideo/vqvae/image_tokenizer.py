@@ -129,6 +129,7 @@ class ImageTokenizer(nn.Module):
             budget_bytes = GPU_BUDGET if self._device.type == "cuda" else CPU_BUDGET
         widths = [self.config.channels * multiplier for multiplier in stack.multipliers]
         coarser = [*widths[1:], widths[-1]]
+        pixels //= stack.patch**2
         largest = max(max(pair) * pixels >> 2 * level for level, pair in enumerate(zip(widths, coarser, strict=True)))
         size = max(1, budget_bytes // (ALIVE * largest * self._dtype.itemsize))
         for first in range(0, len(x), size):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cogvideo.errors import Finished, MissingPrerequisite, UserError
-from eval.commands.options import benchmark_options
+from eval.commands.options import benchmark_options, set_offline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,9 +62,7 @@ def _run(benchmark: str, title: str, data: Path | None, options: dict[str, Any],
     from eval.terminal import Stages
 
     if flags["offline"]:
-        import os
-
-        os.environ["COGEVAL_OFFLINE"] = "1"
+        set_offline()
     settings = _settings(benchmark, title, data, options, flags)
     with Stages(quiet=flags["quiet"]) as stages:
         outcomes = run_benchmark(settings, stages)

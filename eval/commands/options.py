@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,3 +133,17 @@ _OPTIONS = [
     click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of tables."),
     click.option("--quiet", is_flag=True, help="No progress on stderr."),
 ]
+
+
+def set_offline() -> None:
+    """For this command and what it starts, not for the rest of a process that called it."""
+    before = os.environ.get("COGEVAL_OFFLINE")
+    os.environ["COGEVAL_OFFLINE"] = "1"
+
+    def restore() -> None:
+        if before is None:
+            os.environ.pop("COGEVAL_OFFLINE", None)
+        else:
+            os.environ["COGEVAL_OFFLINE"] = before
+
+    click.get_current_context().call_on_close(restore)

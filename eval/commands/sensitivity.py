@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cogvideo.errors import Finished, UserError
+from eval.commands.options import set_offline
 
 if TYPE_CHECKING:
     from eval.datasets.items import DataSet
@@ -60,9 +61,7 @@ def sensitivity(offline: bool, is_json: bool, quiet: bool, **flags: Any) -> Fini
     from eval.terminal import Stages
 
     if offline:
-        import os
-
-        os.environ["COGEVAL_OFFLINE"] = "1"
+        set_offline()
     settings = _settings(**flags)
     with Stages(quiet=quiet) as stages:
         run = measure(settings, stages)

@@ -19,6 +19,7 @@ DATA = {
     "ucf101": ("--data DIR", ("ucf101-videos", "ucf101-splits")),
     "kinetics600": ("--data DIR", ("kinetics",)),
     "prompts": ("FILE", ()),
+    "sensitivity": ("--data DIR or --clips DIR", ()),
 }
 
 

@@ -89,7 +89,7 @@ def _cell(value: Any) -> Any:
         return str(value).lower()
     if isinstance(value, str):
         # A bare carriage return would end the row for some readers.
-        return harmless(value.replace("\r", " "))
+        return harmless(value).replace("\r", " ")
     return value
 
 

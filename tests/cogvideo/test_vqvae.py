@@ -122,9 +122,9 @@ def test_the_budget_bounds_the_batch_and_changes_nothing(tiny, frames):
     ]
     whole, parts = tiny.encode(frames, budget_bytes=1 << 40), tiny.encode(frames, budget_bytes=1)
     decoded, in_parts = tiny.decode(whole, budget_bytes=1 << 40), tiny.decode(whole, budget_bytes=1)
-    # Two frames at most: 8 channels at 64 x 64 pixels in the encoder, 16 in front of the decoder's last block.
-    tiny.encode(frames, budget_bytes=2 * 4 * 4 * 16 * 64 * 64)
-    tiny.decode(whole, budget_bytes=2 * 4 * 4 * 16 * 64 * 64)
+    # Two frames at most: 24 channels at 32 x 32 places in the encoder, 48 in front of the decoder's last block.
+    tiny.encode(frames, budget_bytes=2 * 4 * 4 * 48 * 32 * 32)
+    tiny.decode(whole, budget_bytes=2 * 4 * 4 * 48 * 32 * 32)
     for hook in hooks:
         hook.remove()
     assert sizes == [5, 1, 1, 1, 1, 1, 5, 1, 1, 1, 1, 1, 2, 2, 1, 2, 2, 1]

@@ -35,7 +35,8 @@ def test_the_command_passes_here_and_says_what_is_missing(capsys: pytest.Capture
     assert cogeval.main(["doctor", "--json", "--no-measure"]) == 0
     answer = json.loads(capsys.readouterr().out)
     titles = [section["title"] for section in answer["sections"]]
-    assert titles == ["Machine", "Places", "cogeval ucf101", "cogeval kinetics600", "cogeval prompts"]
+    names = ("ucf101", "kinetics600", "prompts", "sensitivity")
+    assert titles == ["Machine", "Places", *(f"cogeval {name}" for name in names)]
     assert answer["ok"] is True
     rows = {check["name"]: check for section in answer["sections"] for check in section["checks"]}
     tats = rows["tats-16f-2048 (published)"]

@@ -279,6 +279,7 @@ def test_prompts_without_videos_have_nothing_to_reconstruct(door, tmp_path):
     assert "no real clips" in err
 
 
-def test_no_weights_is_a_missing_prerequisite():
+def test_no_weights_is_a_missing_prerequisite(monkeypatch, tmp_path):
+    monkeypatch.setattr("cogvideo.shipped.FOLDER", tmp_path / "nowhere")
     with pytest.raises(MissingPrerequisite):
         make_generator("cogvideo", CONTEXT)

@@ -19,8 +19,9 @@ def soft_noise(prompts, seeds, *, frames, height, width):
     return [clip.repeat(8, axis=1).repeat(8, axis=2) for clip in coarse]
 """
 PROGRAM = """
-import json, sys
+import json, os, sys
 import numpy as np
+sys.path.insert(0, os.path.dirname(__file__))
 from mine import soft_noise
 for line in open(sys.argv[1], encoding="utf-8"):
     one = json.loads(line)

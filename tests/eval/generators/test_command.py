@@ -212,9 +212,11 @@ def test_a_program_that_takes_too_long_is_stopped_with_all_that_it_started(progr
 def test_a_stopped_run_stops_its_program(tmp_path, number):
     (tmp_path / "stubborn.py").write_text(STUBBORN)
     (tmp_path / "driver.py").write_text(
-        "import sys\n"
+        "import signal, sys\n"
         "from pathlib import Path\n"
         "from eval.generators.command import process\n"
+        # Where the tests run in the background, what they start ignores Ctrl-C.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "process.GRACE_S = 0.2\n"
         "here = Path(__file__).parent\n"
         "program = [sys.executable, str(here / 'stubborn.py')]\n"
