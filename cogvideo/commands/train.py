@@ -31,7 +31,9 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--size", metavar="NAME", help="Of the networks: tiny, small, medium, release.")
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), help="Other than the recipe's.")
 @click.option(
-    "--precision", type=click.Choice(["auto", "float32", "bfloat16"]), help="bfloat16: mixed; auto is that on a GPU."
+    "--precision",
+    type=click.Choice(["auto", "fast", "float32", "bfloat16"]),
+    help="bfloat16: mixed; auto is that on a GPU, fast where the machine is faster in it.",
 )
 @click.option(
     "--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Parts of a batch, for memory."

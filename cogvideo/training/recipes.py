@@ -39,7 +39,7 @@ _EMBEDDED = TrainingRecipe(
     clip=1.0,
     dropout=0.0,
     text=TextRules(drop=0.1),
-    precision="bfloat16",
+    precision="fast",
     held_out=0.0,
 )
 _EMBEDDED_STAGE = replace(
@@ -148,7 +148,7 @@ _ALL = (
         clip=1.0,
         dropout=0.0,
         codebook=CodebookRules(warm_up=150),
-        precision="bfloat16",
+        precision="fast",
     ),
     _EMBEDDED,
     replace(

@@ -23,7 +23,7 @@ from cogvideo.data.sources import open_source
 from cogvideo.errors import MissingPrerequisite, UserError
 from cogvideo.network import Kind, Network, initialise_
 from cogvideo.superres.inherit import inherit_superres_
-from cogvideo.training import state
+from cogvideo.training import precision, state
 from cogvideo.training.batches import FrameBatches, SuperresBatches, split_batches
 from cogvideo.training.codebook import TokenizerTask
 from cogvideo.training.engine import Batches, Engine, Options, Outcome
@@ -90,7 +90,7 @@ def train(request: Request, listeners: Sequence[Listener] = ()) -> Result:
     """
     recipe = request.recipe
     with joined(request.device) as (world, device), ExitStack() as stack:
-        is_half = _is_half(recipe, device)
+        is_half = precision.is_half(recipe.precision, device, request.out, world)
         config = get_size(recipe.size)
         weights = request.out / NAMES.get(recipe.task, recipe.task)
         _make_folder(request, world)
@@ -263,7 +263,3 @@ def _identity(folder: Path) -> str:
 def _is_large(task: Task) -> bool:
     """Whether sharding pays: a small network is sent as one message of gradients faster than as its parts."""
     return sum(parameter.numel() for parameter in task.parameters()) >= SHARDED_FROM
-
-
-def _is_half(recipe: TrainingRecipe, device: torch.device) -> bool:
-    return recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda")
