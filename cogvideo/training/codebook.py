@@ -75,7 +75,27 @@ class TokenizerTask(Task):
         loss = rules.squared * squared + rules.absolute * absolute + rules.commitment * commitment
         if rules.edges:
             loss = loss + rules.edges * sum(error_B3HW.diff(dim=axis).abs().mean() for axis in (2, 3))
-        return {"loss": loss, "squared_error": squared.detach(), "commitment": commitment.detach()}
+        found = {"squared_error": squared.detach(), "commitment": commitment.detach()}
+        if rules.locality and self.training:
+            spread = self._spread(frames_B3HW, latents_BDhw)
+            loss, found["spread"] = loss + rules.locality * spread, spread.detach()
+        return {"loss": loss, **found}
+
+    def _spread(self, frames_B3HW: Tensor, latents_BDhw: Tensor) -> Tensor:
+        """How far latents move of cells whose pixels stay, when a rectangle of cells is taken from another frame.
+
+        The mean of squares over those cells, as a share of the latents' variance. A code should tell what is in its cell: one that also follows what moves
+        beside it changes in every frame of a still background, and a transformer has to learn how.
+        """
+        h, w = latents_BDhw.shape[2:]
+        top, left = (int(torch.randint(side, (), generator=self.generator)) for side in (h, w))
+        rows, columns = (1 + int(torch.randint(side // 2, (), generator=self.generator)) for side in (h, w))
+        is_other_hw = torch.zeros(h, w, dtype=torch.bool, device=latents_BDhw.device)
+        is_other_hw[top : top + rows, left : left + columns] = True
+        is_other_HW = is_other_hw.repeat_interleave(self.rate, 0).repeat_interleave(self.rate, 1)
+        mixed_B3HW = torch.where(is_other_HW, frames_B3HW.roll(1, 0), frames_B3HW)
+        moved_BDhw = self.tokenizer.latents(mixed_B3HW, self.rate).float() - latents_BDhw
+        return moved_BDhw[:, :, ~is_other_hw].square().mean() / latents_BDhw.detach().var()
 
     def learned(self) -> dict[str, Tensor]:
         quantizer = self.tokenizer.quantize

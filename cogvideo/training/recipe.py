@@ -49,8 +49,9 @@ class CodebookRules:
     """What trains an image tokenizer besides gradients. Pixels count from -1 to 1.
 
     Loss: `squared` * MSE + `absolute` * L1 + `commitment` * distance to the own code + `edges` * L1 of differences of
-    neighbouring pixels. `warm_up` steps go without codes, which then start as random outputs of the encoder. Codes move
-    by running averages; one that fewer than `dead_share` of its fair part of vectors took becomes an output at random.
+    neighbouring pixels + `locality` * how far latents move of cells whose pixels stay while others change. `warm_up`
+    steps go without codes, which then start as random outputs of the encoder. Codes move by running averages; one that
+    fewer than `dead_share` of its fair part of vectors took becomes an output at random.
     """
 
     warm_up: int = 150
@@ -60,6 +61,7 @@ class CodebookRules:
     absolute: float = 0.25
     commitment: float = 0.25
     edges: float = 0.0
+    locality: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -145,3 +145,33 @@ def test_edges_are_an_option():
     assert step(edged, rows)["loss"] > step(plain, rows)["loss"] + 0.1
     assert pytest.approx(float(make().flops)) == float(plain.flops)
     assert plain.flops > 0
+
+
+class TestLocality:
+    def test_a_code_of_its_own_cell_alone_costs_nothing(self):
+        """Latents that are means of their cells do not move when other cells change."""
+        task = make(locality=1.0).train()
+        task.tokenizer.latents = lambda frames, rate: torch.nn.functional.avg_pool2d(frames, rate)
+        task.before_step(1, torch.Generator().manual_seed(1))
+        pixels = frames(3).permute(0, 3, 1, 2).float() / 255
+        assert task._spread(pixels, task.tokenizer.latents(pixels, 2)) == 0
+
+    def test_a_code_that_follows_the_whole_frame_costs(self):
+        """Latents that are the frame's mean in every cell move as that mean does."""
+        task = make(locality=1.0).train()
+        task.tokenizer.latents = lambda frames, rate: frames.mean((2, 3), keepdim=True).expand(-1, -1, 4, 4)
+        task.before_step(1, torch.Generator().manual_seed(1))
+        pixels = torch.stack([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)])
+        spread = task._spread(pixels, task.tokenizer.latents(pixels, 2))
+        draws = torch.Generator().manual_seed(1)
+        top, left = (int(torch.randint(4, (), generator=draws)) for _ in range(2))
+        rows, columns = (1 + int(torch.randint(2, (), generator=draws)) for _ in range(2))
+        share = (min(4, top + rows) - top) * (min(4, left + columns) - left) / 16
+        variance = pixels.mean((2, 3), keepdim=True).expand(-1, -1, 4, 4).var()
+        assert spread == pytest.approx(share**2 / float(variance), rel=1e-5)
+
+    def test_only_in_training(self):
+        task = make(locality=1.0)
+        assert "spread" in step(task.train(), frames(3))
+        assert "spread" not in step(task.eval(), frames(3))
+        assert "spread" not in step(make().train(), frames(3))
