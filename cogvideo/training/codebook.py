@@ -84,8 +84,9 @@ class TokenizerTask(Task):
     def _spread(self, frames_B3HW: Tensor, latents_BDhw: Tensor) -> Tensor:
         """How far latents move of cells whose pixels stay, when a rectangle of cells is taken from another frame.
 
-        The mean of squares over those cells, as a share of the latents' variance. A code should tell what is in its cell: one that also follows what moves
-        beside it changes in every frame of a still background, and a transformer has to learn how.
+        The mean of squares over those cells, as a share of the latents' variance. A code should tell what is in its
+        cell: one that also follows what moves beside it changes in every frame of a still background, and a transformer
+        has to learn how.
         """
         h, w = latents_BDhw.shape[2:]
         top, left = (int(torch.randint(side, (), generator=self.generator)) for side in (h, w))
