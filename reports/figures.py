@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from eval.notation import Axis, axis_of, count, interval, interval_of, label_of, number, percent
 from eval.records import MetricResult
@@ -41,6 +42,7 @@ def place(axis: Axis, value: float | None) -> str:
     return f"{MARGIN + (100 - 2 * MARGIN) * axis.share(value):.2f}%"
 
 
+@cache
 def ticks_of(axis: Axis) -> tuple[tuple[str, str], ...]:
     """(place, text) of every tick, all with the same decimals."""
     decimals = step_decimals(axis.step)

@@ -96,7 +96,8 @@ def language_of(text: str) -> str:
 
 def showable(value: Any) -> Any:
     """Text without control characters, which no page may hold, and without halves of characters."""
-    if not isinstance(value, str) or isinstance(value, Markup):
+    # Nothing that is barred is printable, and nearly all text is.
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
         return value
     clean = value.encode("utf-8", "replace").decode()
     return "".join("\N{REPLACEMENT CHARACTER}" if _is_barred(c) else c for c in clean)

@@ -190,12 +190,7 @@ def _step_down(difference: Floats, errors: Floats, spread: _Spread) -> NDArray[n
     told = np.zeros((k, k), dtype=np.bool_)
     open_ = ~np.eye(k, dtype=np.bool_)
     while open_.any():
-        largest = np.zeros(len(spread.deviations))
-        for i in range(k - 1):
-            rest = open_[i, i + 1 :]
-            if rest.any():
-                gaps = spread.deviations[:, i : i + 1] - spread.deviations[:, i + 1 :][:, rest]
-                np.maximum(largest, abs(gaps * inverse[i, i + 1 :][rest]).max(axis=1), out=largest)
+        largest = _largest(spread.deviations, np.where(open_, inverse, 0.0))
         limit = _wider(float(np.quantile(largest, LEVEL)), spread.freedom)
         new = open_ & (t > limit)
         if not new.any():
@@ -203,6 +198,24 @@ def _step_down(difference: Floats, errors: Floats, spread: _Spread) -> NDArray[n
         told |= new
         open_ &= ~new
     return told
+
+
+def _largest(deviations_RK: Floats, inverse_KK: Floats) -> Floats:
+    """(R,): the largest |difference| over its error in each replicate; a pair that does not count has inverse 0.
+
+    One buffer serves all models: with very many of them, fresh memory would cost more than the arithmetic.
+    """
+    largest = np.zeros(len(deviations_RK))
+    by_model = np.ascontiguousarray(deviations_RK.T)
+    buffer = np.empty_like(by_model)
+    for i in range(len(by_model) - 1):
+        wanted = np.flatnonzero(inverse_KK[i, i + 1 :]) + i + 1
+        if len(wanted):
+            gaps = np.subtract(by_model[wanted], by_model[i], out=buffer[: len(wanted)])
+            gaps *= inverse_KK[i, wanted, None]
+            np.abs(gaps, out=gaps)
+            np.maximum(largest, gaps.max(axis=0), out=largest)
+    return largest
 
 
 def _wider(limit: float, freedom: float) -> float:
@@ -213,22 +226,21 @@ def _wider(limit: float, freedom: float) -> float:
 
 
 def _pairs(difference: Floats, errors: Floats, spread: _Spread) -> list[PairFound]:
-    found = []
-    quantile = student_quantile((1 + LEVEL) / 2, spread.freedom)
-    for i in range(len(difference)):
-        for j in range(i + 1, len(difference)):
-            gap, error = float(difference[i, j]), float(errors[i, j])
-            half = quantile * error
-            p = two_sided(gap / error, spread.freedom) if error > 0 else float(gap == 0)
-            found.append(PairFound(i, j, gap, gap - half, gap + half, p, bool(spread.paired[i, j])))
-    return found
+    first, second = np.triu_indices(len(difference), 1)
+    gaps, error = difference[first, second], errors[first, second]
+    halves = student_quantile((1 + LEVEL) / 2, spread.freedom) * error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ps = np.where(error > 0, two_sided(gaps / error, spread.freedom), gaps == 0)
+    columns = (first, second, gaps, gaps - halves, gaps + halves, ps, spread.paired[first, second])
+    return [PairFound(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def two_sided(t: float, freedom: float) -> float:
-    """The two-sided p-value of Student's t (of the normal for infinite degrees of freedom)."""
-    from scipy import stats
+def two_sided(t: Floats, freedom: float) -> Floats:
+    """Two-sided p-values of Student's t (of the normal for infinite degrees of freedom)."""
+    from scipy.special import ndtr, stdtr
 
-    return float(2 * (stats.norm.sf(abs(t)) if math.isinf(freedom) else stats.t.sf(abs(t), freedom)))
+    tail = ndtr(-abs(t)) if math.isinf(freedom) else stdtr(freedom, -abs(t))
+    return np.asarray(2 * tail, dtype=np.float64)
 
 
 def holm(ps: Mapping[str, float]) -> dict[str, float]:

@@ -10,9 +10,12 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment
 
 from cogvideo.errors import UserError
 from eval.records import whole_file
@@ -23,6 +26,7 @@ from reports.page import STATIC, environment, shipped
 from reports.site import (
     board_page,
     compare_page,
+    markup,
     metric_page,
     model_page,
     people_page,
@@ -30,7 +34,7 @@ from reports.site import (
     records_pages,
     run_page,
 )
-from reports.site.exports import export, guarded, table_schema
+from reports.site.exports import guarded, table_schema
 from reports.site.site import ASSETS, Site
 
 MANIFEST = "manifest.json"
@@ -45,9 +49,7 @@ def files(board: Board) -> Iterator[tuple[str, str]]:
     for path, text in _pages(site):
         pages.append(path)
         yield path, text
-    for name, table in sorted(site.exported.items()):
-        for suffix, text in export(table).items():
-            yield f"data/{name}.{suffix}", text
+        yield from site.take_exports()
     for study in board.studies:
         for kind, votes in study.votes.items():
             yield f"data/votes-{study.id}-{kind}.csv", _votes_csv(votes.columns, votes.rows)
@@ -109,8 +111,16 @@ def _stones(site: Site) -> Iterator[tuple[str, str]]:
             yield f"{old}.html", environment().get_template("site/redirect.html.j2").render(target=f"../{new}.html")
 
 
+@cache
+def _templates() -> Environment:
+    """The templates of all pages, and the cells of tables that the site's call."""
+    made = environment().overlay()
+    made.globals = environment().globals | {"cells": markup}
+    return made
+
+
 def _render(name: str, values: Mapping[str, Any]) -> str:
-    return environment().get_template(f"site/{name}.html.j2").render(values)
+    return _templates().get_template(f"site/{name}.html.j2").render(values)
 
 
 def _message(site: Site, heading: str, text: str, depth: int, href: str, link: str, current: str) -> str:

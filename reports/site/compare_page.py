@@ -10,7 +10,6 @@ from typing import Any
 from eval.notation import better
 from reports.board.document import PairRecord, RunEntry, TableEntry
 from reports.board.ranking import holm
-from reports.board.tables import metric_of
 from reports.figures import difference_axis, mark_of
 from reports.page import language_of
 from reports.site.people_cells import ends, main_aspect, opinions
@@ -130,7 +129,7 @@ def _island(site: Site, table: TableEntry) -> dict[str, Any]:
             "label": column.label,
             "better": column.direction,
             "d": column.decimals,
-            "v": [_short(m.value) if (m := metric_of(run, column.id)) else None for run in runs],
+            "v": [_short(m.value) if (m := site.metric(run, column.id)) else None for run in runs],
             "pairs": [_pair(pairs.get((column.id, a.id, b.id))) for i, a in enumerate(runs) for b in runs[i + 1 :]],
         }
         for column in table.metrics

@@ -42,6 +42,8 @@ LATEX = {
     "×": r"$\times$",
     "▲": "",
 }
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]|#!~])")
+_LATEX = str.maketrans(LATEX)
 CITE_COGEVAL = """@software{cogeval,
   title = {cogeval: evaluation of text-to-video models},
   author = {{The cogeval authors}},
@@ -65,7 +67,7 @@ def plain(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(str(showable(text)).split())
+    return " ".join(showable(text).split())
 
 
 def as_csv(table: Table) -> str:
@@ -100,8 +102,16 @@ def guarded(text: str) -> str:
 
 
 def as_json(table: Table) -> str:
-    """Each cell with its printed text and, for numbers, value and interval at full length."""
-    value = {
+    """Each cell with its printed text and, for numbers, value and interval at full length; a row a line."""
+    rows = [
+        _line({"id": row.id, "cells": {c.key: _cell(row.cells[c.key]) for c in table.columns}}) for row in table.rows
+    ]
+    return json_document(table, rows)
+
+
+def json_document(table: Table, rows: Sequence[str]) -> str:
+    """The file of a table whose rows are JSON already."""
+    head = {
         "$schema": TABLE_SCHEMA,
         "name": table.name,
         "title": showable(table.title),
@@ -110,11 +120,13 @@ def as_json(table: Table) -> str:
             {"key": c.key, "label": showable(c.label), "note": showable(c.note), "direction": c.direction}
             for c in table.columns
         ],
-        "rows": [
-            {"id": row.id, "cells": {c.key: _cell(row.cells[c.key]) for c in table.columns}} for row in table.rows
-        ],
     }
-    return json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+    lines = ",\n".join(rows)
+    return f'{json.dumps(head, ensure_ascii=False, indent=1)[:-2]},\n "rows": [\n{lines}\n ]\n}}\n'
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
@@ -210,8 +222,10 @@ def _latex_cell(cell: Cell) -> str:
 
 def latex(text: str) -> str:
     """Text that LaTeX prints and does not act on; invisible marks of direction are left out."""
-    kept = (c for c in _one_line(text) if unicodedata.category(c) != "Cf")
-    return "".join(LATEX.get(c, c) for c in kept)
+    line = _one_line(text)
+    if not line.isascii():
+        line = "".join(c for c in line if unicodedata.category(c) != "Cf")
+    return line.translate(_LATEX)
 
 
 def _latex_comment(text: str) -> str:
@@ -236,9 +250,7 @@ def _markdown_cell(cell: Cell) -> str:
 def markdown(text: str) -> str:
     """Text with everything escaped that Markdown or HTML inside it would act on."""
     line = _one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_{}\[\]|#!~])", r"\\\1", line).replace(
-        ":", "&#58;" if "://" in line or "script" in line else ":"
-    )
+    return _MARKDOWN.sub(r"\\\1", line).replace(":", "&#58;" if "://" in line or "script" in line else ":")
 
 
 def as_bibtex(entries: Sequence[str]) -> str:

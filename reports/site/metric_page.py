@@ -11,7 +11,7 @@ import yaml
 from eval.notation import better, number
 from reports.board.document import AgreementEntry, MetricColumn, TableEntry
 from reports.board.names import metric_page
-from reports.board.tables import metric_of, protocol_of
+from reports.board.tables import protocol_of
 from reports.figures import mark_of, n_curve
 from reports.site.site import Site, facts_of, groups, interval_text
 from reports.site.table import Cell, Column, Row, Table, absent, measured, words
@@ -47,7 +47,7 @@ def overview(site: Site) -> dict[str, Any]:
     for name in metric_ids(site):
         held = _held(site, name)
         column = held[0][1]
-        n = sum(metric_of(site.runs[run], name) is not None for table, _ in held for run in table.runs)
+        n = sum(site.metric(site.runs[run], name) is not None for table, _ in held for run in table.runs)
         rows.append(
             Row(
                 metric_page(name),
@@ -123,7 +123,7 @@ def _part(site: Site, table: TableEntry, column: MetricColumn, up: str) -> dict[
 
     def order(place_run: tuple[int, Any]) -> tuple[bool, bool, float, int]:
         place, run = place_run
-        metric = metric_of(run, column.id)
+        metric = site.metric(run, column.id)
         value = metric.value if metric else None
         return run.id not in ranges, value is None, sign * (value or 0.0), place
 
@@ -131,7 +131,7 @@ def _part(site: Site, table: TableEntry, column: MetricColumn, up: str) -> dict[
     edges = groups([ranges.get(run.id) for run in runs])
     rows = []
     for run, edge in zip(runs, edges, strict=True):
-        metric = metric_of(run, column.id)
+        metric = site.metric(run, column.id)
         line = metric.extrapolated if metric else None
         floor = metric.floor if metric else None
         cells = {
@@ -159,9 +159,9 @@ def _part(site: Site, table: TableEntry, column: MetricColumn, up: str) -> dict[
         rows,
         cite=site.cites([run.model for run in runs]),
     )
-    first = next((m for run in runs if (m := metric_of(run, column.id)) is not None), None)
+    first = next((m for run in runs if (m := site.metric(run, column.id)) is not None), None)
     curves = [
-        (site.title(run), curve) for run in runs[:2] if (m := metric_of(run, column.id)) and (curve := n_curve(m))
+        (site.title(run), curve) for run in runs[:2] if (m := site.metric(run, column.id)) and (curve := n_curve(m))
     ]
     return {
         "table": table,

@@ -8,7 +8,6 @@ from typing import Any
 from eval.notation import axis_of, better, duration, number, percent
 from eval.records import MetricResult
 from reports.board.document import ModelEntry, RunEntry, TableEntry
-from reports.board.tables import metric_of
 from reports.figures import history, mark_of
 from reports.site.exports import safe_bibtex
 from reports.site.films import film
@@ -104,7 +103,7 @@ def _numbers(site: Site, model: ModelEntry, held: list[tuple[TableEntry, RunEntr
     rows = []
     for table, run in held:
         for column in table.metrics:
-            metric = metric_of(run, column.id)
+            metric = site.metric(run, column.id)
             axis = site.axis(table, column)
             rows.append(
                 Row(
@@ -140,7 +139,7 @@ def _histories(
         for column in table.metrics:
             points = []
             for one in runs:
-                metric = metric_of(one, column.id)
+                metric = site.metric(one, column.id)
                 if metric is not None and metric.value is not None:
                     inside = metric.interval
                     ends = (inside.low, inside.high) if inside else (None, None)
@@ -183,7 +182,7 @@ def _papers(
     found = []
     for table, run in held:
         for column in table.metrics:
-            metric = metric_of(run, column.id)
+            metric = site.metric(run, column.id)
             for one in table.printed.get(column.id, []):
                 row = site.board.papers[one.row]
                 if row not in own or metric is None or metric.value is None:

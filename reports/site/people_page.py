@@ -7,7 +7,6 @@ from typing import Any
 from eval.notation import Axis, number
 from reports.board.document import AgreementEntry, StudyEntry
 from reports.board.names import metric_page
-from reports.board.tables import metric_of
 from reports.figures import Point, interval_row, mark_of, round_axis, scatter, ticks_of
 from reports.figures import Rows as FigureRows
 from reports.site.metric_page import coefficient_cell
@@ -383,7 +382,7 @@ def _plot(site: Site, study: StudyEntry, aspect: str, name: str, one: AgreementE
     points = []
     for run_id, (x, y) in one.points.items():
         run = site.runs[run_id]
-        metric = metric_of(run, one.metric)
+        metric = site.metric(run, one.metric)
         inside = metric.interval if metric else None
         model = next((n for n, folder in study.models.items() if folder == run.folder), "")
         low, high = intervals.get(model, (None, None))

@@ -6,7 +6,6 @@ from collections import Counter
 from typing import Any
 
 from reports.board.document import PromptEntry, RunEntry, StudyEntry, TableEntry
-from reports.board.tables import metric_of
 from reports.site.films import film
 from reports.site.people_cells import main_aspect
 from reports.site.site import Site
@@ -101,7 +100,7 @@ def _cells(
             cells[column.id] = absent("failed", rejected)
         else:
             cells[column.id] = absent(
-                "failed" if metric_of(run, column.id) is None and run.result is None else "not run"
+                "failed" if site.metric(run, column.id) is None and run.result is None else "not run"
             )
     if study and rated:
         name = next((one for one, folder in study.models.items() if folder == run.folder), "")

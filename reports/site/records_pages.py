@@ -8,7 +8,6 @@ from xml.sax.saxutils import escape, quoteattr
 
 from eval.notation import number
 from reports.board.document import Change, RunEntry
-from reports.board.tables import metric_of
 from reports.page import showable
 from reports.site.site import Site, day
 from reports.site.table import Column, Row, Table, measured, words
@@ -83,7 +82,7 @@ def _measured_again(site: Site) -> Table:
 
 
 def _row(site: Site, before: RunEntry, run: RunEntry, column: Any) -> Row | None:
-    a, b = metric_of(before, column.id), metric_of(run, column.id)
+    a, b = site.metric(before, column.id), site.metric(run, column.id)
     if a is None or b is None or a.value is None or b.value is None:
         return None
     low = high = None
@@ -114,8 +113,8 @@ def data(site: Site) -> dict[str, Any]:
     inputs += [(study.id, f"human.html#{study.id}", one) for study in site.board.studies for one in study.inputs]
     return site.frame("Data", 0, "Data") | {
         "files": [
-            (table.title, name)
-            for name, table in sorted(site.exported.items())
+            (title, name)
+            for name, title in sorted(site.exported.items())
             if not name.startswith(("prompt-", "samples-", "run-"))
         ],
         "n_more": sum(name.startswith(("prompt-", "samples-", "run-")) for name in site.exported),

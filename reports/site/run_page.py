@@ -6,17 +6,18 @@ from typing import Any
 
 from eval.notation import cautions, count, duration, fingerprint, number, verdicts
 from reports.board.document import RunEntry
+from reports.site.sample_table import SampleTable
 from reports.site.site import Site, day, facts_of
-from reports.site.table import Cell, Column, Row, Table, absent, measured, words
+from reports.site.table import Cell, Column, Row, Table, words
 
-SAMPLES_SHOWN = 100
+REJECTED_SHOWN = 100
 
 
 def page(site: Site, run: RunEntry) -> dict[str, Any]:
     """Everything that the template shows."""
     up = "../"
     table = site.tables[run.table]
-    samples = _samples(site, run)
+    samples = SampleTable(site, run)
     result = run.result
     metrics = _metrics(site, run, up)
     return site.frame(f"{site.title(run)}, run {run.id}", 1, "Data") | {
@@ -39,10 +40,10 @@ def page(site: Site, run: RunEntry) -> dict[str, Any]:
         ]
         if result
         else [],
-        "samples": Table(samples.name, samples.title, samples.columns, _chosen(samples.rows, run), samples.note),
-        "n_samples": len(samples.rows),
-        "sample_exports": site.export(samples, up) if samples.rows else [],
-        "rejected": run.samples.rejected[:SAMPLES_SHOWN],
+        "samples": samples.shown,
+        "n_samples": samples.n,
+        "sample_exports": site.export(samples.shown, up, samples.texts) if samples.n else [],
+        "rejected": run.samples.rejected[:REJECTED_SHOWN],
         "n_rejected": len(run.samples.rejected),
         "inputs": run.inputs,
         "licences": sorted(result.licences.items()) if result else [],
@@ -99,48 +100,6 @@ def _config(run: RunEntry) -> list[tuple[str, str]]:
         if peak := result.cost.get("peak_memory_bytes"):
             rows.append(("Peak memory", f"{peak / 1024**3:.1f} GiB"))
     return facts_of(rows)
-
-
-def _samples(site: Site, run: RunEntry) -> Table:
-    """Every finished sample; the page shows some of them and the exports all."""
-    held = run.samples
-    names = sorted(held.scores)
-    by_id = {column.id: column for column in site.tables[run.table].metrics}
-    columns = [
-        Column("sample", "Sample"),
-        Column("prompt", "Prompt"),
-        Column("label", "Class"),
-        Column("seed", "Seed", "", "number"),
-    ]
-    columns += [Column(name, by_id[name].label if name in by_id else name, "", "number") for name in names]
-    rows = []
-    for place, sample in enumerate(held.ids):
-        prompt = site.board.prompts[held.prompts[place]]
-        href = f"../prompt/{prompt.page}.html" if prompt.page else ""
-        cells = {
-            "sample": words(sample, href=href),
-            "prompt": words(prompt.prompt),
-            "label": words(prompt.label or "none"),
-            "seed": words(held.seeds[place]),
-        }
-        for name in names:
-            value = held.scores[name][place]
-            decimals = by_id[name].decimals if name in by_id else 4
-            cells[name] = measured(value, decimals) if value is not None else absent("not run")
-        rows.append(Row(sample, cells))
-    return Table(f"samples-{run.id}", f"Run {run.id}, samples", columns, rows, cite=site.cites([run.model]))
-
-
-def _chosen(rows: Any, run: RunEntry) -> list[Row]:
-    """All where there are few; else the lowest and the highest by the first score, so that failures are in view."""
-    if len(rows) <= SAMPLES_SHOWN:
-        return list(rows)
-    names = sorted(run.samples.scores)
-    if not names:
-        return list(rows[:SAMPLES_SHOWN])
-    ranked = sorted(rows, key=lambda row: (row.cells[names[0]].value is None, row.cells[names[0]].value or 0.0, row.id))
-    half = SAMPLES_SHOWN // 2
-    return [*ranked[:half], *ranked[-half:]]
 
 
 __all__ = ["number", "page"]

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from eval.notation import Axis, axis_of, number
 from eval.records import MetricResult
 from reports.board.changes import range_words
-from reports.board.document import Board, MetricColumn, ModelEntry, Ranking, RunEntry, StudyEntry, TableEntry
+from reports.board.document import (
+    Board,
+    MetricColumn,
+    ModelEntry,
+    Ranking,
+    RankRecord,
+    RunEntry,
+    StudyEntry,
+    TableEntry,
+)
 from reports.board.names import metric_page
-from reports.board.tables import metric_of
 from reports.figures import mark_of
 from reports.page import json_island
-from reports.site.exports import CITE_COGEVAL, FORMATS, bibtex_note, safe_bibtex
+from reports.site.exports import CITE_COGEVAL, FORMATS, bibtex_note, export, safe_bibtex
 from reports.site.table import Cell, Row, Table, absent, measured
 
 NAV = (
@@ -39,10 +47,15 @@ MOST_BARS = 4000
 
 @dataclass
 class Site:
-    """The board, and the tables that were exported while its pages were made: file name -> table."""
+    """The board, and the tables that were exported while its pages were made: file name -> title.
+
+    `take_exports` gives the files of those since the last call, so that no more than a page's tables are held at once.
+    """
 
     board: Board
-    exported: dict[str, Table] = field(default_factory=dict)
+    exported: dict[str, str] = field(default_factory=dict)
+    _pending: list[tuple[str, Callable[[], dict[str, str]]]] = field(default_factory=list)
+    _axes: dict[tuple[str, str], Axis | None] = field(default_factory=dict)
 
     @cached_property
     def models(self) -> dict[str, ModelEntry]:
@@ -84,8 +97,28 @@ class Site:
     def title(self, run: RunEntry) -> str:
         return self.models[run.model].title
 
+    @cached_property
+    def _metrics(self) -> dict[str, dict[str, MetricResult]]:
+        return {run.id: {m.id: m for m in run.result.metrics} if run.result else {} for run in self.board.runs}
+
+    def metric(self, run: RunEntry, metric: str) -> MetricResult | None:
+        """A metric of a run; None where it has none of this id."""
+        return self._metrics[run.id].get(metric)
+
+    @cached_property
+    def _rankings(self) -> dict[tuple[str, str], Ranking]:
+        return {(table.id, one.metric): one for table in self.board.tables for one in table.rankings}
+
     def ranking(self, table: TableEntry, metric: str) -> Ranking | None:
-        return next((one for one in table.rankings if one.metric == metric), None)
+        return self._rankings.get((table.id, metric))
+
+    @cached_property
+    def _ranks(self) -> dict[tuple[str, str], dict[str, RankRecord]]:
+        return {key: {one.run: one for one in ranking.ranks} for key, ranking in self._rankings.items()}
+
+    def rank(self, table: TableEntry, run: RunEntry, metric: str) -> RankRecord | None:
+        """The places that a run may have by a metric of its table; None where it is not ranked."""
+        return self._ranks.get((table.id, metric), {}).get(run.id)
 
     def frame(self, title: str, depth: int, current: str = "", *scripts: str) -> dict[str, Any]:
         """What the base page reads; `depth` is how many folders down the page lies, `scripts` what it needs of ours."""
@@ -114,10 +147,19 @@ class Site:
             "board": self.board,
         }
 
-    def export(self, table: Table, up: str) -> list[tuple[str, str]]:
-        """Remember a table for its files; the links to them from a page."""
-        self.exported[table.name] = table
+    def export(self, table: Table, up: str, texts: Callable[[], dict[str, str]] | None = None) -> list[tuple[str, str]]:
+        """Remember a table for its files; the links to them from a page. `texts` makes them, if not from the cells."""
+        if table.name not in self.exported:
+            self.exported[table.name] = table.title
+            self._pending.append((table.name, texts or partial(export, table)))
         return [(f"{up}data/{table.name}.{suffix}", name) for suffix, name in FORMATS]
+
+    def take_exports(self) -> Iterator[tuple[str, str]]:
+        """(path, text) of every file of the tables that were remembered since the last call."""
+        pending, self._pending = self._pending, []
+        for name, texts in pending:
+            for suffix, text in texts().items():
+                yield f"data/{name}.{suffix}", text
 
     def cites(self, models: Sequence[str]) -> list[str]:
         """BibTeX of the tool and of every model that has an entry of its own."""
@@ -129,8 +171,11 @@ class Site:
 
     def axis(self, table: TableEntry, column: MetricColumn) -> Axis | None:
         """The common scale of a column, over its current runs."""
-        found = [metric_of(self.runs[name], column.id) for name in table.runs]
-        return axis_of([one for one in found if one is not None])
+        key = (table.id, column.id)
+        if key not in self._axes:
+            found = [self.metric(self.runs[name], column.id) for name in table.runs]
+            self._axes[key] = axis_of([one for one in found if one is not None])
+        return self._axes[key]
 
     def value_cell(
         self,
@@ -143,7 +188,7 @@ class Site:
         is_drawn: bool = True,
     ) -> Cell:
         """A metric of a run, or the word for why it is not there."""
-        metric = metric_of(run, column.id)
+        metric = self.metric(run, column.id)
         card = self.models[run.model].card
         if metric is None:
             if column.id in card.not_allowed:
@@ -153,8 +198,7 @@ class Site:
             return absent("not run", "nobody tried")
         if metric.value is None:
             return absent("failed", metric.note or "no reason was recorded", f"{up}run/{run.id}.html")
-        ranking = self.ranking(table, column.id)
-        place = next((one for one in ranking.ranks if one.run == run.id), None) if ranking else None
+        ranking, place = self.ranking(table, column.id), self.rank(table, run, column.id)
         leading = place is not None and place.low == 1 and len(ranking.ranks if ranking else ()) > 1
         kind = "partial" if run.state == "partial" else "own" if leading else "mute"
         inside = metric.interval
@@ -176,11 +220,10 @@ class Site:
 
     def rank_cell(self, table: TableEntry, run: RunEntry, metric: str) -> Cell:
         """The rank range in figures, or `not ranked` and why."""
+        one = self.rank(table, run, metric)
+        if one is not None:
+            return Cell(range_words(one.low, one.high), value=float(one.low), low=one.low, high=one.high)
         ranking = self.ranking(table, metric)
-        if ranking is not None:
-            for one in ranking.ranks:
-                if one.run == run.id:
-                    return Cell(range_words(one.low, one.high), value=float(one.low), low=one.low, high=one.high)
         why = ranking.unranked.get(run.id, "") if ranking else ""
         return absent("not ranked", why or "it has no value")
 
@@ -240,13 +283,6 @@ def interval_text(low: float | None, high: float | None, decimals: int) -> str:
         return "none"
     cell = measured(low, decimals, low, high)
     return cell.interval
-
-
-def row_metrics(runs: Sequence[RunEntry], metric_id: str) -> Iterator[tuple[RunEntry, MetricResult]]:
-    for run in runs:
-        metric = metric_of(run, metric_id)
-        if metric is not None:
-            yield run, metric
 
 
 def join_words(words: Sequence[str]) -> str:

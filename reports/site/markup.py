@@ -1,0 +1,84 @@
+"""Cells of tables as HTML, in Python: a large board has hundreds of thousands, and a macro takes far longer for each.
+
+Everything that comes from a record is escaped here, as the templates do it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from markupsafe import Markup, escape
+
+from reports.figures import Mark
+from reports.page import showable
+from reports.site.table import Cell, Column, Row, Table
+
+
+@lru_cache(maxsize=1 << 16)
+def safe(text: str) -> str:
+    """Text as HTML, without what no page may hold."""
+    return str(escape(showable(text)))
+
+
+def bar(mark: Mark | None, kind: str) -> Markup:
+    """The interval of a cell on its column's scale; the cell says the same in figures."""
+    return Markup(_bar(mark, kind) if mark else "")  # noqa: S704 - places and kinds are ours
+
+
+def _bar(mark: Mark, kind: str) -> str:
+    span = f'<line class="span" x1="{mark.low}" x2="{mark.high}" y1="6" y2="6"/>' if mark.low and mark.high else ""
+    disc = f'<circle class="disc" cx="{mark.value}" cy="6" r="3"/>' if mark.value else ""
+    return (
+        '<svg class="fig thin" aria-hidden="true" height="12"><line class="track" x2="100%" y1="6" y2="6"/>'
+        f'<g class="k k-{kind}">{span}{disc}</g></svg>'
+    )
+
+
+def inside(cell: Cell) -> Markup:
+    """What stands in a cell: a word for what is missing, a number with interval, n and bar, or text."""
+    return Markup(_inside(cell))  # noqa: S704 - every text of a record went through `safe`
+
+
+def _inside(cell: Cell) -> str:
+    text = safe(cell.text)
+    if cell.missing:
+        word = f'<a href="{safe(cell.href)}">{text}</a>' if cell.href else text
+        why = f'<span class="visually-hidden">: {safe(cell.why)}</span>' if cell.why else ""
+        found = f'<span class="absent">{word}</span>{why}'
+    elif cell.n is not None or cell.low_text or cell.mark:
+        leading = " leading" if cell.leading else ""
+        n = f'<span class="visually-hidden"> n = {cell.n:,}</span>' if cell.n is not None else ""
+        drawn = _bar(cell.mark, cell.kind) if cell.mark else ""
+        spread = safe(cell.interval) or "no interval"
+        found = f'<span class="cell{leading}"><b>{text}</b> <span class="small">{spread}</span></span>{n}{drawn}'
+    elif cell.href:
+        found = f'<a href="{safe(cell.href)}"><bdi>{text}</bdi></a>'
+    else:
+        found = f"<bdi>{text}</bdi>"
+    return f'{found}<span class="two">{safe(cell.two)}</span>' if cell.two else found
+
+
+def rows(table: Table) -> Markup:
+    """The rows of a plain table; the first column is the head of its row."""
+    return Markup("\n".join(_row(table.columns, row) for row in table.rows))  # noqa: S704 - cells are escaped above
+
+
+def _row(columns: Sequence[Column], row: Row) -> str:
+    cells = []
+    for place, column in enumerate(columns):
+        right = ' class="right"' if column.kind == "number" and not column.has_interval else ""
+        name, scope = ("td", "") if place else ("th", " scope=row")
+        cells.append(f"<{name}{scope}{right}>{_inside(row.cells[column.key])}</{name}>")
+    group = ' class="group"' if row.group else ""
+    return f"<tr{group}>{''.join(cells)}</tr>"
+
+
+def sortable(row: Row, columns: Sequence[Column]) -> Markup:
+    """Cells of a row of the leaderboard, with the value that sorting reads."""
+    found = []
+    for column in columns:
+        cell = row.cells[column.key]
+        value = f' data-v="{cell.value}"' if cell.value is not None and not cell.missing else ""
+        found.append(f"<td{value}>{_inside(cell)}</td>")
+    return Markup("\n".join(found))  # noqa: S704 - cells are escaped above
