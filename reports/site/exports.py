@@ -12,6 +12,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from eval.notation import MINUS
@@ -220,6 +221,7 @@ def _latex_cell(cell: Cell) -> str:
     return f"{text} ({latex(cell.interval)})" if cell.interval else text
 
 
+@lru_cache(maxsize=1 << 15)
 def latex(text: str) -> str:
     """Text that LaTeX prints and does not act on; invisible marks of direction are left out."""
     line = _one_line(text)
@@ -247,6 +249,7 @@ def _markdown_cell(cell: Cell) -> str:
     return f"{text} ({markdown(cell.interval)})" if cell.interval else text
 
 
+@lru_cache(maxsize=1 << 15)
 def markdown(text: str) -> str:
     """Text with everything escaped that Markdown or HTML inside it would act on."""
     line = _one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

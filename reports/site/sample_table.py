@@ -10,10 +10,10 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
 
 from eval.notation import number
-from reports.board.document import RunEntry
+from reports.board.document import PromptEntry, RunEntry, Samples
 from reports.page import showable
 from reports.site.exports import as_bibtex, as_latex, as_markdown, guarded, json_document, plain
 from reports.site.site import Site
@@ -23,6 +23,8 @@ SAMPLES_SHOWN = 100
 NOT_RUN = "not run"
 NO_CLASS = "none"
 DECIMALS = 4
+# Under this a number has neither sign nor thousands, and plain formatting prints the same.
+FEW_DIGITS = 999
 
 
 class SampleTable:
@@ -90,59 +92,70 @@ class SampleTable:
     def _scores(self) -> list[list[str]]:
         """The printed digits of every score, by metric."""
         return [
-            [NOT_RUN if value is None else number(value, decimals) for value in self._run.samples.scores[name]]
+            _printed(self._run.samples.scores[name], decimals)
             for name, decimals in zip(self._names, self._decimals, strict=True)
         ]
 
+    def _asked(self) -> Asked:
+        """What runs of the same prompts share, made once for all of them."""
+        samples, site = self._run.samples, self._site
+        key = ("samples", tuple(samples.ids), tuple(samples.prompts))
+        return site.once(key, lambda: Asked.of(samples, site.board.prompts))
+
     def _csv(self) -> str:
-        samples, prompts = self._run.samples, self._site.board.prompts
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow([guarded(column.key) for column in self.shown.columns])
-        texts = [
-            [_guarded(one) for one in samples.ids],
-            [_guarded(prompts[place].prompt) for place in samples.prompts],
-            [_guarded(prompts[place].label or NO_CLASS) for place in samples.prompts],
-            map(str, samples.seeds),
-            *([text if text == NOT_RUN else plain(text) for text in column] for column in self._scores()),
-        ]
-        writer.writerows(zip(*texts, strict=True))
+        scores = [[text if text == NOT_RUN else plain(text) for text in column] for column in self._scores()]
+        writer.writerows(zip(*self._asked().csv, map(str, self._run.samples.seeds), *scores, strict=True))
         return out.getvalue()
 
     def _json(self) -> str:
-        samples, prompts = self._run.samples, self._site.board.prompts
-        keys = [_quoted(column.key) for column in self.shown.columns]
-        scores = []
-        for key, name, column in zip(keys[4:], self._names, self._scores(), strict=True):
-            scores.append(
-                [
-                    f',{key}:{{"text":"{text}","missing":"{text}"}}'
-                    if value is None
-                    else f',{key}:{{"text":"{text}","value":{value!r}}}'
-                    for text, value in zip(column, samples.scores[name], strict=True)
-                ]
-            )
+        samples = self._run.samples
+        scores = [
+            [
+                f',{key}:{{"text":"{text}","missing":"{text}"}}'
+                if value is None
+                else f',{key}:{{"text":"{text}","value":{value!r}}}'
+                for text, value in zip(texts, samples.scores[name], strict=True)
+            ]
+            for key, name, texts in zip(map(_quoted, self._names), self._names, self._scores(), strict=True)
+        ]
         rows = [
-            f'{{"id":{_unchanged(name)},"cells":{{{keys[0]}:{{"text":{_quoted(name)}}},'
-            f'{keys[1]}:{{"text":{_quoted(prompts[place].prompt)}}},'
-            f'{keys[2]}:{{"text":{_quoted(prompts[place].label or NO_CLASS)}}},'
-            f'{keys[3]}:{{"text":"{seed}"}}{"".join(parts)}}}}}'
-            for name, place, seed, *parts in zip(samples.ids, samples.prompts, samples.seeds, *scores, strict=True)
+            f'{asked}"seed":{{"text":"{seed}"}}{"".join(parts)}}}}}'
+            for asked, seed, *parts in zip(self._asked().json, samples.seeds, *scores, strict=True)
         ]
         return json_document(self.shown, rows)
 
 
-# The same few thousand ids and prompts stand in every run.
-@lru_cache(maxsize=1 << 16)
-def _guarded(text: str) -> str:
-    return guarded(text)
+@dataclass(frozen=True)
+class Asked:
+    """Ids, prompts and classes of samples: columns of CSV, and the beginning of each row of JSON."""
+
+    csv: tuple[list[str], list[str], list[str]]
+    json: list[str]
+
+    @classmethod
+    def of(cls, samples: Samples, prompts: Sequence[PromptEntry]) -> Asked:
+        asked = [prompts[place] for place in samples.prompts]
+        texts, labels = [one.prompt for one in asked], [one.label or NO_CLASS for one in asked]
+        columns = ([guarded(one) for one in column] for column in (samples.ids, texts, labels))
+        rows = [
+            f'{{"id":{json.dumps(name, ensure_ascii=False)},"cells":{{"sample":{{"text":{_quoted(name)}}},'
+            f'"prompt":{{"text":{_quoted(text)}}},"label":{{"text":{_quoted(label)}}},'
+            for name, text, label in zip(samples.ids, texts, labels, strict=True)
+        ]
+        ids, words_, classes = columns
+        return cls((ids, words_, classes), rows)
 
 
-@lru_cache(maxsize=1 << 16)
 def _quoted(text: str) -> str:
     return json.dumps(showable(text), ensure_ascii=False)
 
 
-@lru_cache(maxsize=1 << 16)
-def _unchanged(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+def _printed(values: Sequence[float | None], decimals: int) -> list[str]:
+    """Every value as `number` prints it."""
+    known = [value for value in values if value is not None]
+    if len(known) == len(values) and known and min(known) > 0 and max(known) < FEW_DIGITS:
+        return [*map(f"{{:.{decimals}f}}".format, known)]
+    return [NOT_RUN if value is None else number(value, decimals) for value in values]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
 from eval.notation import Axis, axis_of, number
 from eval.records import MetricResult
@@ -26,6 +26,7 @@ from reports.page import json_island
 from reports.site.exports import CITE_COGEVAL, FORMATS, bibtex_note, export, safe_bibtex
 from reports.site.table import Cell, Row, Table, absent, measured
 
+T = TypeVar("T")
 NAV = (
     ("index.html", "Leaderboard"),
     ("compare.html", "Compare"),
@@ -55,7 +56,14 @@ class Site:
     board: Board
     exported: dict[str, str] = field(default_factory=dict)
     _pending: list[tuple[str, Callable[[], dict[str, str]]]] = field(default_factory=list)
-    _axes: dict[tuple[str, str], Axis | None] = field(default_factory=dict)
+    _kept: dict[Hashable, Any] = field(default_factory=dict)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, made once a site."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        found: T = self._kept[key]
+        return found
 
     @cached_property
     def models(self) -> dict[str, ModelEntry]:
@@ -171,11 +179,12 @@ class Site:
 
     def axis(self, table: TableEntry, column: MetricColumn) -> Axis | None:
         """The common scale of a column, over its current runs."""
-        key = (table.id, column.id)
-        if key not in self._axes:
+
+        def make() -> Axis | None:
             found = [self.metric(self.runs[name], column.id) for name in table.runs]
-            self._axes[key] = axis_of([one for one in found if one is not None])
-        return self._axes[key]
+            return axis_of([one for one in found if one is not None])
+
+        return self.once(("axis", table.id, column.id), make)
 
     def value_cell(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from eval.notation import MINUS, number
@@ -34,7 +35,7 @@ class Cell:
     kind: str = "mute"
     leading: bool = False
 
-    @property
+    @cached_property
     def interval(self) -> str:
         """`326–351`, `−38.0 to +10.9`, or "" where there is none."""
         if not self.low_text:
