@@ -28,6 +28,11 @@ SCRIPTS = (
     ("ar", "\u0600", "\u06ff"),
     ("he", "\u0590", "\u05ff"),
 )
+# Texts of a script as they are, remarks, and signs with the blanks round them. Line ends stay, so that no two
+# statements run into each other, and so do blanks round + and -. Backquotes inside backquotes are not understood.
+SPACES_OF_SCRIPT = re.compile(
+    r""""(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|`(?:[^`\\]|\\.)*`|/\*.*?\*/| *([{}()\[\];,=<>?:&|!*%]) *""", re.DOTALL
+)
 
 
 @cache
@@ -70,7 +75,8 @@ def shipped(path: Path) -> str:
         text = " ".join(re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL).split())
         return re.sub(r";}", "}", re.sub(r"\s*([{};,>])\s*|(?<=:)\s+", r"\1", text)) + "\n"
     lines = [line.strip() for line in text.splitlines()]
-    return "\n".join(line for line in lines if line and not line.startswith("//")) + "\n"
+    kept = "\n".join(line for line in lines if line and not line.startswith("//")) + "\n"
+    return SPACES_OF_SCRIPT.sub(lambda found: found[1] or ("" if found[0].startswith("/*") else found[0]), kept)
 
 
 def script_hash(text: str) -> str:

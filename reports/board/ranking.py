@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Literal
 
@@ -132,8 +133,7 @@ def _spread(entrants: Sequence[Entrant], replicates: int, seed: int) -> _Spread:
             raise ValueError(f"{one.id} has neither an interval nor influence values")
         else:
             error = one.half_width / NormalDist().inv_cdf((1 + LEVEL) / 2)
-            draws = uniform(seed, f"alone/{one.id}", replicates)
-            deviations[:, i] = error * _normal(draws)
+            deviations[:, i] = error * _alone(seed, one.id, replicates)
             covariance[i, i] = error**2
     for key, members in clusters.items():
         paired[np.ix_(members, members)] = True
@@ -174,11 +174,12 @@ def _drawn(
     return math.sqrt(stretch) * (counts @ sums), stretch * (sums.T @ sums), n_groups
 
 
-def _normal(shares: Floats) -> Floats:
-    """Normal quantiles of shares in [0, 1)."""
+@lru_cache(maxsize=1024)
+def _alone(seed: int, name: str, replicates: int) -> Floats:
+    """Normal draws of an entrant whose samples are not known: the same for every metric of it."""
     from scipy.special import ndtri
 
-    return np.asarray(ndtri(np.clip(shares, 1e-12, 1 - 1e-12)))
+    return np.asarray(ndtri(np.clip(uniform(seed, f"alone/{name}", replicates), 1e-12, 1 - 1e-12)))
 
 
 def _step_down(difference: Floats, errors: Floats, spread: _Spread) -> NDArray[np.bool_]:

@@ -27,6 +27,7 @@ from reports.board.ranking import LEVEL, Entrant, Moved, Ranks, rank
 
 STATES = {"complete": 2, "partial": 1, "unfinished": 0}
 MOST_MODELS_WITH_ALL_PAIRS = 60
+ALONE = "not paired: the two intervals, taken as independent"
 DESCRIBING = {"name", "title", "source", "published", "published_reconstructed", "changes", "metrics", "embedded"}
 
 
@@ -189,10 +190,14 @@ def moved_of(run: RunEntry, metric: MetricResult, prompts: Sequence[PromptEntry]
     import numpy as np
 
     samples = run.samples
-    words = [prompts[place].label or prompts[place].prompt for place in samples.prompts]
+
+    def words(rows: Iterable[int]) -> list[str]:
+        asked = [prompts[samples.prompts[row]] for row in rows]
+        return [one.label or one.prompt for one in asked]
+
     kept = run.influence.get(metric.id)
     if kept is not None and len(kept.fake) > 1:
-        key = short(repr([samples.ids, words, kept.real_sha256]), 16)
+        key = short(repr([samples.ids, words(range(len(samples.ids))), kept.real_sha256]), 16)
         return Moved(key, samples.ids, np.array(kept.fake), np.array(kept.real), kept.real_groups)
     scores = samples.scores.get(metric.id, [])
     rows = [row for row, score in enumerate(scores) if score is not None]
@@ -203,7 +208,7 @@ def moved_of(run: RunEntry, metric: MetricResult, prompts: Sequence[PromptEntry]
     if abs(mean - (metric.value or 0.0)) > 1e-6 * max(1.0, abs(mean)):
         return None
     ids = [samples.ids[row] for row in rows]
-    key = short(repr([ids, [words[row] for row in rows], "mean"]), 16)
+    key = short(repr([ids, words(rows), "mean"]), 16)
     return Moved(key, ids, values - mean)
 
 
@@ -218,7 +223,7 @@ def _pair_records(names: Sequence[str], found: Ranks, entrants: Sequence[Entrant
             p=pair.p,
             n=min(entrants[pair.first].n, entrants[pair.second].n),
             is_paired=pair.is_paired,
-            note="" if pair.is_paired else "not paired: the two intervals, taken as independent",
+            note="" if pair.is_paired else ALONE,
         )
         for pair in found.pairs
     ]

@@ -50,6 +50,7 @@ def files(board: Board) -> Iterator[tuple[str, str]]:
         pages.append(path)
         yield path, text
         yield from site.take_exports()
+    yield from compare_page.scripts(site)
     for study in board.studies:
         for kind, votes in study.votes.items():
             yield f"data/votes-{study.id}-{kind}.csv", _votes_csv(votes.columns, votes.rows)

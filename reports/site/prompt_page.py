@@ -86,8 +86,7 @@ def _cells(
     up: str,
 ) -> dict[str, Cell]:
     rejected = next((reason or kind for sample, kind, reason in run.samples.rejected if sample == prompt.sample), "")
-    seeds = dict(zip(run.samples.ids, run.samples.seeds, strict=True)) if len(run.samples.ids) < 4096 else {}
-    seed = seeds.get(prompt.sample)
+    seed = site.seed(run, prompt.sample)
     cells = {
         "model": words(site.title(run), href=f"{up}model/{run.model}.html"),
         "seed": words(seed) if seed is not None else absent("not run"),

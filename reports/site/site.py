@@ -102,6 +102,11 @@ class Site:
         scores = run.samples.scores.get(metric)
         return scores[place] if scores is not None and place is not None else None
 
+    def seed(self, run: RunEntry, sample: str) -> int | None:
+        """The seed of one sample of a run, or None where it has none of this id."""
+        place = self._places[run.id].get(sample)
+        return run.samples.seeds[place] if place is not None else None
+
     def title(self, run: RunEntry) -> str:
         return self.models[run.model].title
 

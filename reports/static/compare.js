@@ -1,4 +1,5 @@
-// Any two to six models of one protocol, from the pairs that lie in the page. The choice is in the fragment: #t=table&m=a,b&p=prompt.
+// Any two to six models of one protocol. The figures of a model are a script of its own, loaded when it is chosen.
+// The choice is in the fragment: #t=table&m=a,b&p=prompt.
 addEventListener("DOMContentLoaded", () => {
   const one = (what, where = document) => where.querySelector(what), none = "No difference found";
   const island = one("#pairs");
@@ -20,13 +21,28 @@ addEventListener("DOMContentLoaded", () => {
     return out;
   };
   let table, chosen;
-  const width = () => table.models.length;
-  const at = (i, j) => i * width() - i * (i + 1) / 2 + j - i - 1;
-  // Value of the first minus that of the second, half width, p, whether paired; null where there is none.
-  const pair = (metric, i, j) => {
-    const held = i < j ? metric.pairs[at(i, j)] : metric.pairs[at(j, i)];
-    return held && (i < j ? held : [-held[0], held[1], held[2], held[3]]);
+  const rows = {}, asks = {}, key = (k) => `${pick.value}/${table.models[k].id}`, row = (k) => rows[key(k)];
+  cogeval.row = (name, held) => { rows[name] = held; };
+  // A page from file:// may load scripts and nothing else.
+  const load = (k) => asks[key(k)] ||= new Promise((go) => {
+    document.head.append(make("script", "", "", { src: `data/pairs/${key(k)}.js`, onload: go, onerror: go }));
+  });
+  // Two-sided p of a normal z, to seven places (Abramowitz and Stegun 7.1.26).
+  const tails = (z) => {
+    const x = z / Math.SQRT2, t = 1 / (1 + 0.3275911 * x);
+    return t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))) * Math.exp(-x * x);
   };
+  // First minus the k-th by the n-th metric: difference, half width, p, whether paired; null where there is none.
+  const pair = (n, k) => {
+    const first = row(chosen[0]), second = row(k);
+    if (!first || !second) return null;
+    if (first.pairs[n]) return first.pairs[n][k] || null;
+    const a = first.alone?.[n], b = second.alone?.[n];
+    if (!a || !b) return null;
+    const gap = a[0] - b[0], half = Math.hypot(a[1], b[1]);
+    return [gap, half, half ? tails(1.959964 * Math.abs(gap) / half) : +!gap, 0];
+  };
+  const score = (k, prompt) => row(k)?.s[prompt.at] ?? null;
   const link = (changes) => {
     const asked = new URLSearchParams({ t: pick.value, m: chosen.map((k) => table.models[k].id).join(","), ...changes });
     return `#${asked}`.replace(/%2C/g, ",");
@@ -44,24 +60,24 @@ addEventListener("DOMContentLoaded", () => {
     }));
     box.className = "filters bare";
     box.children[focus]?.lastChild.focus();
-    one("[data-add]", chooser).hidden = chosen.length >= Math.min(6, width());
+    one("[data-add]", chooser).hidden = chosen.length >= Math.min(6, table.models.length);
   }
 
-  function differences(i, j, k) {
-    const metrics = table.metrics, ps = holm(metrics.map((metric) => pair(metric, i, j)?.[2] ?? null)), calls = [];
-    const rows = metrics.map((metric, n) => {
-      const row = make("tr"), head = make("th"), held = pair(metric, i, j);
+  function differences(j, k) {
+    const metrics = table.metrics, ps = holm(metrics.map((_, n) => pair(n, j)?.[2] ?? null)), calls = [];
+    const lines = metrics.map((metric, n) => {
+      const line = make("tr"), head = make("th"), held = pair(n, j);
       head.scope = "row";
       head.append(metric.label, make("span", `${metric.better} is better`, "two"));
-      row.append(head);
+      line.append(head);
       if (!held) {
-        row.append(make("td", "one of them has no value here", "absent", { colSpan: 5 }));
-        return row;
+        line.append(make("td", "one of them has no value here", "absent", { colSpan: 5 }));
+        return line;
       }
       const [gap, half] = held, low = gap - half, high = gap + half, told = ps[n] < 0.05 && (low > 0 || high < 0);
-      const winner = told ? ((gap < 0) === (metric.better === "lower") ? 0 : k) : -1, reach = Math.max(...chosen.slice(1).map((m) => pair(metric, i, m)).map((h) => (h ? Math.abs(h[0]) + h[1] : 0))) || 1;
+      const winner = told ? ((gap < 0) === (metric.better === "lower") ? 0 : k) : -1, reach = Math.max(...chosen.slice(1).map((m) => pair(n, m)).map((h) => (h ? Math.abs(h[0]) + h[1] : 0))) || 1;
       const kind = winner < 0 ? "mute" : `series-${winner + 1}`, mark = `<svg x="${place(gap, reach)}" class="marker" overflow="visible" width="1" height="1"><path transform="translate(-6 5)" d="${shapes[Math.max(winner, 0)]}"/></svg>`;
-      row.append(make("td", number(gap, metric.d, true), "right"), make("td", `${number(low, metric.d, true)} to ${number(high, metric.d, true)}`, "right"));
+      line.append(make("td", number(gap, metric.d, true), "right"), make("td", `${number(low, metric.d, true)} to ${number(high, metric.d, true)}`, "right"));
       const bar = make("td", "", "figure", { innerHTML: `<svg class="fig" aria-hidden="true" height="22"><line class="track" x2="100%" y1="11" y2="11"/><line x1="50%" x2="50%" y2="22"/><g class="k k-${kind}"><line class="span" x1="${place(low, reach)}" x2="${place(high, reach)}" y1="11" y2="11"/>${mark}</g></svg>` });
       const said = make("td"), first = table.models[chosen[0]].title, second = table.models[chosen[k]].title;
       if (winner < 0) said.append(none);
@@ -72,23 +88,23 @@ addEventListener("DOMContentLoaded", () => {
         calls.push([name, metric.label, metric.better]);
       }
       if (!held[3]) said.append(make("span", "not paired", "two"));
-      row.append(bar, said, make("td", small(ps[n]), "right"));
-      return row;
+      line.append(bar, said, make("td", small(ps[n]), "right"));
+      return line;
     });
-    return [rows, calls];
+    return [lines, calls];
   }
 
   const said = ({ text, lang }, name) => make(name, text, "", { dir: "auto", lang });
   function films(prompt) {
-    const box = one("[data-player]"), title = said(prompt, "h3"), group = make("div"), list = make("ul", "", "films"), clips = chosen.map((k) => prompt.c[k]);
+    const box = one("[data-player]"), title = said(prompt, "h3"), group = make("div"), list = make("ul", "", "films"), clips = chosen.map((k) => row(k)?.c[prompt.at]);
     box.replaceChildren(title);
     group.dataset.group = "";
     group.setAttribute("role", "group");
     group.setAttribute("aria-label", "Videos of this prompt");
     clips.forEach((clip, n) => {
-      const item = make("li"), over = make("p", "", "over", { innerHTML: `<span>${marker(n)} </span>` }), score = prompt.s[chosen[n]], model = table.models[chosen[n]];
+      const item = make("li"), over = make("p", "", "over", { innerHTML: `<span>${marker(n)} </span>` }), value = score(chosen[n], prompt), model = table.models[chosen[n]];
       over.firstChild.append(make("strong", model.title));
-      over.append(make("span", score === null || !table.score ? "" : `${table.score.label} ${number(score, table.score.d)}`, "small"));
+      over.append(make("span", value === null || !table.score ? "" : `${table.score.label} ${number(value, table.score.d)}`, "small"));
       item.append(over);
       if (clip) {
         const screen = make("span", "", `screen${clip[3] < 128 ? " crisp" : ""}`), video = make("video"), strip = make("span", "", "sprite"), picture = make("img");
@@ -112,7 +128,7 @@ addEventListener("DOMContentLoaded", () => {
   }
 
   function prompts(asked) {
-    const [i, j] = chosen, list = one(".pick"), gap = (one_) => (one_.s[i] === null || one_.s[j] === null ? null : one_.s[i] - one_.s[j]);
+    const [i, j] = chosen, list = one(".pick"), gap = (prompt) => (score(i, prompt) === null || score(j, prompt) === null ? null : score(i, prompt) - score(j, prompt));
     const order = [...table.prompts].sort((a, b) => Math.abs(gap(b) ?? -1) - Math.abs(gap(a) ?? -1)), now = order.find((prompt) => prompt.id === asked) || order[0];
     one("[data-ordered]").textContent = order.length ? `Prompts shown, largest gap first${table.score ? ` (${table.score.label})` : ""}` : "";
     list.replaceChildren(...order.map((prompt) => {
@@ -131,13 +147,17 @@ addEventListener("DOMContentLoaded", () => {
     if (now) films(now); else one("[data-player]").replaceChildren();
   }
 
-  function paint() {
+  async function paint() {
     const asked = new URLSearchParams(location.hash.slice(1)), name = data[asked.get("t")] ? asked.get("t") : pick.value;
     table = data[name];
     pick.value = name;
     chosen = [...new Set((asked.get("m") || "").split(",").map((id) => table.models.findIndex((model) => model.id === id)).filter((k) => k >= 0))].slice(0, 6);
     const given = chosen.length > 1;
     for (let k = 0; chosen.length < 2; k++) if (!chosen.includes(k)) chosen.push(k);
+    table.prompts.forEach((prompt, at) => { prompt.at = at; });
+    const now = chosen;
+    await Promise.all(chosen.map(load));
+    if (now !== chosen) return;
     choices();
     document.querySelectorAll("[data-static]").forEach((part) => { part.hidden = given; });
     found.hidden = false;
@@ -152,13 +172,13 @@ addEventListener("DOMContentLoaded", () => {
     const body = one(".differences tbody"), said = [];
     body.replaceChildren();
     chosen.slice(1).forEach((other, n) => {
-      const [rows, calls] = differences(chosen[0], other, n + 1);
+      const [lines, calls] = differences(other, n + 1);
       if (chosen.length > 2) {
-        const row = make("tr");
-        row.append(make("th", `${names[0]} minus ${names[n + 1]}`, "", { colSpan: 6, scope: "rowgroup" }));
-        body.append(row);
+        const line = make("tr");
+        line.append(make("th", `${names[0]} minus ${names[n + 1]}`, "", { colSpan: 6, scope: "rowgroup" }));
+        body.append(line);
       }
-      body.append(...rows);
+      body.append(...lines);
       said.push(...calls);
     });
     one("#d-title").textContent = `Differences, ${names[0]} minus ${chosen.length > 2 ? "each other" : names[1]}`;
@@ -167,10 +187,12 @@ addEventListener("DOMContentLoaded", () => {
     for (const [who, what, how] of said) (by[`${who} is ${how} on`] ||= []).push(what);
     const claims = Object.entries(by).map(([who, what]) => `${who} ${what.join(", ")}`).join("; ");
     lead.replaceChildren(make("strong", claims || none), claims ? "; no difference found on the rest." : " on any metric.");
-    const part = one("[data-wins]"), i = chosen[0], j = chosen[1], held = table.wins[i < j ? at(i, j) : at(j, i)];
+    const gone = names.filter((_, n) => !row(chosen[n]));
+    if (gone.length) lead.textContent = `The figures of ${gone.join(" and ")} are not in the folder (data/pairs/).`;
+    const part = one("[data-wins]"), i = chosen[0], j = chosen[1], held = row(i)?.wins?.[j];
     part.hidden = chosen.length > 2 || !held;
     if (!part.hidden) {
-      const [a, same, b] = i < j ? held : [...held].reverse(), total = a + same + b || 1, words = one(".over-bar", part), figure = one("svg", part);
+      const [a, same, b] = held, total = a + same + b || 1, words = one(".over-bar", part), figure = one("svg", part);
       words.replaceChildren(...[[`${names[0]} better`, a], ["same digits", same], [`${names[1]} better`, b]].map(([text, n]) => make("strong", `${text} ${number(n, 0)}`)));
       figure.setAttribute("aria-label", words.textContent);
       figure.innerHTML = [[0, a, "k-series-1", "full"], [a, same, "k-none", "none"], [a + same, b, "k-series-2", "full"]].map(([x, n, kind, fill]) => `<g class="k ${kind}"><rect class="${fill}" x="${100 * x / total}%" width="${100 * n / total}%" height="16"/></g>`).join("");

@@ -147,6 +147,14 @@ class Window:
         found = module.Axe().run(self.page, options={"runOnly": {"type": "tag", "values": AXE_TAGS}})
         return [f"{one['id']}: {one['nodes'][0]['html'][:160]}" for one in found.response["violations"]]
 
+    def until(self, expression: str, most: float = 60.0) -> None:
+        """Waits for an expression to hold. The page's policy forbids the polling that a browser would do itself."""
+        for _ in range(int(most / 0.05)):
+            if self.page.evaluate(expression):
+                return
+            self.page.wait_for_timeout(50)
+        pytest.fail(f"after {most:g} s this does not hold: {expression}")
+
     def too_wide(self) -> int:
         """How far the page is wider than its window."""
         return max(0, self.page.evaluate("document.documentElement.scrollWidth - innerWidth"))

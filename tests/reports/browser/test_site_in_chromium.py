@@ -175,7 +175,7 @@ def test_compare_says_what_the_board_says(open_page, site) -> None:
     for pair in table["rankings"][1]["pairs"]:
         first, second = models[pair["first"]], models[pair["second"]]
         window.page.goto(f"{(site / 'compare.html').resolve().as_uri()}#t={table['id']}&m={first},{second}")
-        window.page.wait_for_function("(name) => document.title.includes(name)", arg=second[-1].upper())
+        window.until(f"document.title.includes({second[-1].upper()!r})")
         row = window.page.locator(".differences tbody tr").nth(1).locator("td")
         shown = f"{abs(pair['difference']):.4f}"
         assert shown in row.nth(0).inner_text()
@@ -190,7 +190,7 @@ def test_prompts_play_in_step(open_page, site) -> None:
     window = open_page(prompt)
     assert not [address for address in window.requests if address.endswith(".mp4")]
     window.page.get_by_role("button", name="Play all").first.click()
-    window.page.wait_for_function("[...document.querySelectorAll('video')].some((video) => !video.paused)")
+    window.until("[...document.querySelectorAll('video')].some((video) => !video.paused)")
     spread = window.page.evaluate(SPREAD)
     assert len(spread) > 20
     assert spread[int(0.95 * len(spread))] < 50
