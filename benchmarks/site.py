@@ -19,20 +19,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
 CASES = {"small": (50, 12, 30, 30), "large": (500, 40, 2000, 30)}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 
 
-def invented(models: int, metrics: int, prompts: int, shown: int) -> Any:
+def invented(models: int, metrics: int, prompts: int) -> Any:
     """A board of one table: the first two metrics have a score for every prompt, the rest an interval alone."""
     from eval.records import Counts, DataFacts, GeneratorFacts, IntervalRecord, MetricResult, Result
-    from reports.board.assemble import derive
-    from reports.board.changes import publish
     from reports.board.document import Board, ModelEntry, PromptEntry, RunEntry, Samples, TableEntry
 
     random = np.random.default_rng(0)
@@ -111,35 +111,35 @@ def invented(models: int, metrics: int, prompts: int, shown: int) -> Any:
                 ),
             )
         )
-    derive(board, prompts=shown)
-    publish(board, None)
     return board
+
+
+def ranked(board: Any, shown: int) -> None:
+    """Everything that follows from the runs: order, rank ranges, pairs, prompts with a page, the first publish."""
+    from reports.board.assemble import finish
+
+    finish(board, None, prompts=shown)
 
 
 def build_here(case: str, out: Path) -> None:
     """In a process of its own, so that its peak memory is that of a build."""
     from reports.site.build import write_site
 
-    started = time.perf_counter()
-    board = invented(*CASES[case])
-    ranked = time.perf_counter()
-    write_site(board, out)
-    ended = time.perf_counter()
+    spent: dict[str, float] = {}
+
+    def timed(name: str, act: Callable[[], T]) -> T:
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = act()
+        spent[f"{name}_s"], spent[f"{name}_cpu_s"] = time.perf_counter() - wall, time.process_time() - cpu
+        return found
+
+    board = invented(*CASES[case][:3])
+    timed("rank", lambda: ranked(board, CASES[case][3]))
+    timed("write", lambda: write_site(board, out))
+    spent["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     board.runs[0].notes.append("one thing changed")
-    again = time.perf_counter()
-    counts = write_site(board, out)
-    print(
-        json.dumps(
-            {
-                "board_s": ranked - started,
-                "write_s": ended - ranked,
-                "again_s": time.perf_counter() - again,
-                "again_files": counts["written"],
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-                "cpu_s": time.process_time(),
-            }
-        )
-    )
+    counts = timed("again", lambda: write_site(board, out))
+    print(json.dumps(spent | {"again_files": counts["written"]}))
 
 
 def opened(out: Path, chromium: str, times: int = 3) -> float | None:

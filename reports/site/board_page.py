@@ -7,10 +7,13 @@ from typing import Any
 from eval.notation import better
 from reports.board.document import RunEntry, TableEntry
 from reports.figures import mark_of
+from reports.site.markup import common_n
 from reports.site.people_cells import human_columns
 from reports.site.site import MOST_BARS, Site, day, groups, metric_href, spelt
 from reports.site.table import Cell, Column, Row, Table, absent, words
 
+# With script, more rows than these wait for a button: a browser lays out the table anew whenever it is sorted.
+MOST_ROWS = 100
 TYPE_UNKNOWN = "type not stated"
 
 
@@ -34,9 +37,8 @@ def board_table(site: Site, table: TableEntry, up: str = "") -> Table:
         rank = site.rank_cell(table, run, table.metrics[0].id) if table.metrics else absent("not ranked", "no metric")
         ranges.append(None if rank.missing else (int(rank.low or 0), int(rank.high or 0)))
         cells = {"rank": rank, "model": _model_cell(site, run, up)}
-        for place, column in enumerate(table.metrics):
-            drawn = is_drawn or place == 0
-            cells[keys[column.id]] = site.value_cell(table, run, column, axes[column.id], up=up, is_drawn=drawn)
+        for column in table.metrics:
+            cells[keys[column.id]] = site.value_cell(table, run, column, axes[column.id], up=up, is_drawn=is_drawn)
         for one, axis in zip(people, human_axes, strict=True):
             assert study is not None
             cells[one.column.key] = one.cell(study, run, axis, is_drawn=is_drawn)
@@ -148,6 +150,7 @@ def page(site: Site, table: TableEntry, depth: int) -> dict[str, Any]:
         facts["Human study"] = f"{raters} (simulated)" if study.is_simulated else raters
     else:
         facts["Human study"] = "none"
+    is_big = len(shown.rows) * (len(shown.columns) - 3) > MOST_BARS
     types = sorted({row.data["type"] for row in shown.rows})
     failed = [run for name in (*table.runs, *table.older) if (run := site.runs[name]).state == "unfinished"]
     rejected = sum(len(site.runs[name].samples.rejected) for name in table.runs)
@@ -159,6 +162,9 @@ def page(site: Site, table: TableEntry, depth: int) -> dict[str, Any]:
         "shown": shown,
         "exports": site.export(shown, up),
         "lead": lead(site, table),
+        "is_big": is_big,
+        "common_n": common_n(shown) if is_big else {},
+        "most_rows": MOST_ROWS,
         "change": last_change(site),
         "facts": facts,
         "types": types,

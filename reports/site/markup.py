@@ -5,7 +5,7 @@ Everything that comes from a record is escaped here, as the templates do it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from markupsafe import Markup, escape
@@ -74,11 +74,32 @@ def _row(columns: Sequence[Column], row: Row) -> str:
     return f"<tr{group}>{''.join(cells)}</tr>"
 
 
-def sortable(row: Row, columns: Sequence[Column]) -> Markup:
-    """Cells of a row of the leaderboard, with the value that sorting reads."""
+def sortable(row: Row, columns: Sequence[Column], common_n: Mapping[str, int] | None = None) -> Markup:
+    """Cells of a row of the leaderboard, with the value that sorting reads.
+
+    With `common_n` they are without bars and as small as can be, for tables of many thousand: n stands in the head of a
+    column where all its cells have the same, and in a cell that has another.
+    """
     found = []
     for column in columns:
         cell = row.cells[column.key]
         value = f' data-v="{cell.value}"' if cell.value is not None and not cell.missing else ""
-        found.append(f"<td{value}>{_inside(cell)}</td>")
+        inner = _inside(cell) if common_n is None or cell.missing else _bare(cell, common_n.get(column.key))
+        found.append(f"<td{value}>{inner}</td>")
     return Markup("\n".join(found))  # noqa: S704 - cells are escaped above
+
+
+def _bare(cell: Cell, usual: int | None) -> str:
+    text = f'<b class="said">{safe(cell.text)}</b>' if cell.leading else safe(cell.text)
+    n = f", n = {cell.n:,}" if cell.n is not None and cell.n != usual else ""
+    return f"{text} <small>{safe(cell.interval) or 'no interval'}{n}</small>"
+
+
+def common_n(table: Table) -> dict[str, int]:
+    """Column -> n, where all its cells have the same."""
+    found = {}
+    for column in table.columns:
+        numbers = {cell.n for row in table.rows if not (cell := row.cells[column.key]).missing}
+        if len(numbers) == 1 and (n := numbers.pop()) is not None:
+            found[column.key] = n
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from eval.notation import number
@@ -103,12 +103,10 @@ class SampleTable:
         return site.once(key, lambda: Asked.of(samples, site.board.prompts))
 
     def _csv(self) -> str:
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow([guarded(column.key) for column in self.shown.columns])
+        head = _csv_line(guarded(column.key) for column in self.shown.columns)
         scores = [[text if text == NOT_RUN else plain(text) for text in column] for column in self._scores()]
-        writer.writerows(zip(*self._asked().csv, map(str, self._run.samples.seeds), *scores, strict=True))
-        return out.getvalue()
+        rows = map(",".join, zip(self._asked().csv, map(str, self._run.samples.seeds), *scores, strict=True))
+        return "\n".join([head, *rows]) + "\n"
 
     def _json(self) -> str:
         samples = self._run.samples
@@ -130,23 +128,27 @@ class SampleTable:
 
 @dataclass(frozen=True)
 class Asked:
-    """Ids, prompts and classes of samples: columns of CSV, and the beginning of each row of JSON."""
+    """Ids, prompts and classes of samples: the beginning of each row of CSV and of JSON."""
 
-    csv: tuple[list[str], list[str], list[str]]
+    csv: list[str]
     json: list[str]
 
     @classmethod
     def of(cls, samples: Samples, prompts: Sequence[PromptEntry]) -> Asked:
         asked = [prompts[place] for place in samples.prompts]
-        texts, labels = [one.prompt for one in asked], [one.label or NO_CLASS for one in asked]
-        columns = ([guarded(one) for one in column] for column in (samples.ids, texts, labels))
+        words_ = [(name, one.prompt, one.label or NO_CLASS) for name, one in zip(samples.ids, asked, strict=True)]
         rows = [
             f'{{"id":{json.dumps(name, ensure_ascii=False)},"cells":{{"sample":{{"text":{_quoted(name)}}},'
             f'"prompt":{{"text":{_quoted(text)}}},"label":{{"text":{_quoted(label)}}},'
-            for name, text, label in zip(samples.ids, texts, labels, strict=True)
+            for name, text, label in words_
         ]
-        ids, words_, classes = columns
-        return cls((ids, words_, classes), rows)
+        return cls([_csv_line(map(guarded, row)) for row in words_], rows)
+
+
+def _csv_line(texts: Iterable[str]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="").writerow(texts)
+    return out.getvalue()
 
 
 def _quoted(text: str) -> str:

@@ -13,7 +13,8 @@ from reports.figures import Mark
 Kind = Literal["text", "number"]
 
 
-@dataclass(frozen=True)
+# Frozen in all but name: a large board makes a million, and a frozen one takes several times as long.
+@dataclass(eq=False)
 class Cell:
     """One cell. `text` is what is printed; `value`, `low` and `high` are at full length. `missing` says why in words.
 

@@ -9,8 +9,8 @@
     const form = one(".filters"), body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
     const find = one("#find"), type = one("#type"), open = one("#open"), here = one("#here");
     const columns = all(".columns input"), go = one("#compare"), none = one(".empty.none"), state = one(".printed-state");
-    const picked = new Set();
-    let sort = 0, down = false;
+    const picked = new Set(), more = one(".more");
+    let sort = 0, down = false, most = +table.dataset.most || Infinity;
     form.hidden = false;
     form.addEventListener("submit", (event) => event.preventDefault());
     one("#protocol").addEventListener("change", ({ target }) => { location.href = target.value; });
@@ -56,23 +56,29 @@
       const at = asked.get("sort");
       sort = at === null ? 0 : Math.min(Math.max(+at || 0, 0), heads.length - 1);
       down = asked.has("down");
-      let shown = 0;
-      for (const row of rows) {
-        const data = row.dataset;
-        row.hidden = !((data.name || "").includes(words) && (!type.value || data.type === type.value) && (!open.checked || data.open) && (!here.checked || data.here));
-        shown += !row.hidden;
-        one("input", row).checked = picked.has(row.id);
-        columns.forEach((box) => { row.cells[box.value].hidden = hidden.has(box.value); });
-      }
-      columns.forEach((box) => { box.checked = !hidden.has(box.value); heads[box.value].hidden = !box.checked; });
       // The order of the file is by rank; sorting starts from it, so that ties keep it.
-      body.append(...(at === null ? rows : [...rows].sort(before)));
+      const order = at === null ? rows : [...rows].sort(before);
+      let shown = 0;
+      for (const row of order) {
+        const data = row.dataset, fits = !!((data.name || "").includes(words) && (!type.value || data.type === type.value) && (!open.checked || data.open) && (!here.checked || data.here));
+        shown += fits;
+        row.hidden = !fits || shown > most;
+        one("input", row).checked = picked.has(row.id);
+      }
+      // Twenty thousand cells are touched only where something changes.
+      for (const box of columns) {
+        box.checked = !hidden.has(box.value);
+        const head = heads[box.value];
+        if (head.hidden === box.checked) for (const row of [head.parentNode, ...rows]) row.cells[box.value].hidden = !box.checked;
+      }
+      if (order.some((row, k) => row !== body.rows[k])) body.append(...order);
       table.classList.toggle("sorted", at !== null);
       heads.forEach((head, k) => {
         if (at === null ? k === 2 : k === sort) head.setAttribute("aria-sort", at === null ? first : down ? "descending" : "ascending");
         else head.removeAttribute("aria-sort");
       });
       one(".found output").textContent = `${shown} of ${rows.length} models`;
+      if (more) more.hidden = shown <= most;
       none.hidden = shown > 0;
       const ids = [...picked];
       go.textContent = ids.length > 1 ? `Compare ${ids.length} models` : "Tick two models";
@@ -100,6 +106,7 @@
     const clear = () => { history.replaceState(null, "", location.pathname + location.search); paint(); };
     form.addEventListener("reset", (event) => { event.preventDefault(); clear(); });
     one("button", none).addEventListener("click", clear);
+    if (more) one("button", more).addEventListener("click", () => { most = Infinity; paint(); });
     addEventListener("hashchange", paint);
     paint();
   }
