@@ -20,16 +20,17 @@ from eval.notation import (
 )
 from eval.records import MetricResult, Result, whole_file
 from reports.beside import Beside, anchors, beside, standing_words
-from reports.downloads import downloads
+from reports.downloads import Shown, downloads, schema_link
 from reports.figures import Ruler, n_curve, ruler
 from reports.media import media_cache
 from reports.page import environment, script, script_hash, stylesheet
 from reports.printed import printed_numbers
 from reports.reading import RunRecords, read_run
-from reports.samples import choose, films
+from reports.samples import REPORT_BYTES, choose, films
 from reports.tables import audit_rows, class_figures, command, data_rows, metric_rows, protocol_rows
 
 GIBIBYTE = 1024**3
+TABLES_BYTES = 100_000
 FILES = ("result.json", "manifest.json", "samples.jsonl", "comparison.json")
 
 
@@ -54,6 +55,11 @@ def render(records: RunRecords) -> str:
     rule, chosen = choose(result, records.samples)
     others = beside(records)
     printed = printed_numbers(result, protocol)
+    curves = [(label_of(m, result.metrics), curve) for m in result.metrics if (curve := n_curve(m))]
+    classes, audit = class_figures(result, records.samples), audit_rows(result)
+    files = downloads(result, Shown(others, printed, curves, classes, audit))
+    # The page has one budget: what tables take beyond a small part of it, videos leave.
+    weight = sum(len(address) for links in files.values() for _, _, address in links)
     values: dict[str, Any] = {
         "title": title_of(result),
         "home": "",
@@ -76,16 +82,23 @@ def render(records: RunRecords) -> str:
         "missing": records.missing,
         "ruler": _ruler(records),
         "metrics": metric_rows(result),
-        "downloads": downloads(result),
+        "downloads": files,
+        "schema": schema_link(),
         "cautions": [_headed(text) for text in cautions(result)],
         "beside": others,
         "printed": printed,
         "n_printed": sum(len(block.apart) for block in printed.blocks),
-        "curves": [(label_of(m, result.metrics), curve) for m in result.metrics if (curve := n_curve(m))],
+        "curves": curves,
         "rule": rule,
-        "films": films(records.folder, chosen, _glosses(records), cache=media_cache()),
-        "classes": class_figures(result, records.samples),
-        "audit": audit_rows(result),
+        "films": films(
+            records.folder,
+            chosen,
+            _glosses(records),
+            cache=media_cache(),
+            total=REPORT_BYTES - max(0, weight - TABLES_BYTES),
+        ),
+        "classes": classes,
+        "audit": audit,
         "data": data_rows(result),
         "protocol": protocol_rows(protocol) if protocol else [("Protocol", result.protocol_name)],
         "command": command(result),

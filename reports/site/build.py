@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -39,6 +41,8 @@ from reports.site.site import ASSETS, Site
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
+WRITERS = 4
+MOST_WAITING = 32
 
 
 def files(board: Board) -> Iterator[tuple[str, str]]:
@@ -157,17 +161,22 @@ def write_site(
     counts = {"written": 0, "kept": 0, "removed": 0}
     made = dict(_media(board, out, media or {}, media_from))
     (out / MANIFEST).unlink(missing_ok=True)
-    for path, data in _everything(board, made):
-        digest = sha256(data).hexdigest()
-        listed[path] = {"bytes": len(data), "sha256": digest}
-        target = out / path
-        if before.get(path) == digest and target.is_file() and target.stat().st_size == len(data):
-            counts["kept"] += 1
-        else:
-            with whole_file(target) as temporary:
-                temporary.write_bytes(data)
-            counts["written"] += 1
+
+    def done(one: Future[tuple[str, int, str, bool]]) -> None:
+        path, length, digest, is_written = one.result()
+        listed[path] = {"bytes": length, "sha256": digest}
+        counts["written" if is_written else "kept"] += 1
         advance(path)
+
+    # Files are hashed and written beside the making of the next ones; only so many are held at once.
+    with ThreadPoolExecutor(WRITERS) as pool:
+        waiting: deque[Future[tuple[str, int, str, bool]]] = deque()
+        for path, data in _everything(board, made):
+            waiting.append(pool.submit(_put, out, path, data, before.get(path, "")))
+            if len(waiting) > MOST_WAITING:
+                done(waiting.popleft())
+        for one in waiting:
+            done(one)
     for path in sorted(before.keys() - listed.keys()):
         (out / path).unlink(missing_ok=True)
         counts["removed"] += 1
@@ -176,11 +185,21 @@ def write_site(
     return counts
 
 
-def _everything(board: Board, media: Mapping[str, bytes | Path]) -> Iterator[tuple[str, bytes]]:
-    for path, text in files(board):
-        yield path, text.encode("utf-8")
+def _everything(board: Board, media: Mapping[str, bytes | Path]) -> Iterator[tuple[str, str | bytes | Path]]:
+    yield from files(board)
     for name, data in sorted(media.items()):
-        yield f"media/{name}", data.read_bytes() if isinstance(data, Path) else data
+        yield f"media/{name}", data
+
+
+def _put(out: Path, path: str, given: str | bytes | Path, before: str) -> tuple[str, int, str, bool]:
+    """(path, length, sha256, whether it was written) of one file; one that is there with these bytes stays."""
+    data = given.read_bytes() if isinstance(given, Path) else given.encode() if isinstance(given, str) else given
+    digest, target = sha256(data).hexdigest(), out / path
+    if before == digest and target.is_file() and target.stat().st_size == len(data):
+        return path, len(data), digest, False
+    with whole_file(target) as temporary:
+        temporary.write_bytes(data)
+    return path, len(data), digest, True
 
 
 def _media(

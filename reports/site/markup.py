@@ -86,7 +86,7 @@ def sortable(row: Row, columns: Sequence[Column], common_n: Mapping[str, int] | 
         value = f' data-v="{cell.value}"' if cell.value is not None and not cell.missing else ""
         inner = _inside(cell) if common_n is None or cell.missing else _bare(cell, common_n.get(column.key))
         found.append(f"<td{value}>{inner}</td>")
-    return Markup("\n".join(found))  # noqa: S704 - cells are escaped above
+    return Markup(("\n" if common_n is None else "").join(found))  # noqa: S704 - cells are escaped above
 
 
 def _bare(cell: Cell, usual: int | None) -> str:

@@ -71,7 +71,9 @@
         const head = heads[box.value];
         if (head.hidden === box.checked) for (const row of [head.parentNode, ...rows]) row.cells[box.value].hidden = !box.checked;
       }
-      if (order.some((row, k) => row !== body.rows[k])) body.append(...order);
+      // Rows that cannot be seen need no place.
+      const seen = order.filter((row) => !row.hidden);
+      if (seen.some((row, k) => row !== body.rows[k])) body.prepend(...seen);
       table.classList.toggle("sorted", at !== null);
       heads.forEach((head, k) => {
         if (at === null ? k === 2 : k === sort) head.setAttribute("aria-sort", at === null ? first : down ? "descending" : "ascending");
@@ -109,6 +111,7 @@
     if (more) one("button", more).addEventListener("click", () => { most = Infinity; paint(); });
     addEventListener("hashchange", paint);
     paint();
+    table.classList.remove("waiting");
   }
 
   addEventListener("DOMContentLoaded", () => {

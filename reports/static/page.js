@@ -2,6 +2,7 @@
 (() => {
   const root = document.documentElement, themes = ["system", "light", "dark"];
   let theme = "system";
+  root.classList.add("js");
   const paint = (name) => {
     theme = themes.includes(name) ? name : "system";
     if (theme === "system") delete root.dataset.theme; else root.dataset.theme = theme;
