@@ -151,7 +151,14 @@ def same_table(name: str, block: PrintedBlock, printed: Printed) -> Table:
     """The run between the papers of its own setting."""
     rows_ = block.same.rows if block.same else ()
     rows = [
-        Row(f"{name}-{place}", {"model": words(row.name), "value": printed_cell(row.value), "origin": words(row.note)})
+        Row(
+            f"{name}-{place}",
+            {
+                "model": words(f"{row.name} {row.more}".strip()),
+                "value": printed_cell(row.value),
+                "origin": words(row.note),
+            },
+        )
         for place, row in enumerate(rows_)
     ]
     columns = [Column("model", "Model"), Column("value", "Value", kind="number"), Column("origin", "Origin")]
