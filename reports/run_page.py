@@ -8,6 +8,7 @@ from typing import Any
 from eval.notation import (
     cautions,
     clip_words,
+    cost_words,
     count,
     duration,
     fingerprint,
@@ -156,15 +157,17 @@ def _clips(result: Result, metric: MetricResult) -> str:
 
 
 def costs(result: Result) -> str:
-    """Time and memory in a sentence."""
+    """Time, memory and GPU-seconds in a sentence; of an older record, what it has."""
     words = []
     if "total" in result.timing:
         words.append(duration(result.timing["total"]))
     parts = [f"{name} {duration(value)}" for name, value in result.timing.items() if name != "total"]
     if parts:
         words.append(", ".join(parts))
-    if each := result.cost.get("generate_seconds_per_sample"):
-        words.append(f"{each:.3g} s of generation a clip")
+    if each := cost_words(result):
+        words.append(each)
+    elif each_s := result.cost.get("generate_seconds_per_sample"):
+        words.append(f"{each_s:.3g} s of generation a clip")
     if peak := result.cost.get("peak_memory_bytes"):
         words.append(f"peak memory {peak / GIBIBYTE:.1f} GiB")
     return "; ".join(words)

@@ -15,6 +15,10 @@ from reports.page import showable
 from reports.site.table import Cell, Column, Row, Table
 
 
+# Letters of a text that needs some width where a table is wider than the screen.
+LONG = 40
+
+
 @lru_cache(maxsize=1 << 16)
 def safe(text: str) -> str:
     """Text as HTML, without what no page may hold."""
@@ -67,9 +71,13 @@ def rows(table: Table) -> Markup:
 def _row(columns: Sequence[Column], row: Row) -> str:
     cells = []
     for place, column in enumerate(columns):
-        right = ' class="right"' if column.kind == "number" and not column.has_interval else ""
+        cell = row.cells[column.key]
+        look = (
+            "right" if column.kind == "number" and not column.has_interval else "long" if len(cell.text) > LONG else ""
+        )
         name, scope = ("td", "") if place else ("th", " scope=row")
-        cells.append(f"<{name}{scope}{right}>{_inside(row.cells[column.key])}</{name}>")
+        held = f' class="{look}"' if look else ""
+        cells.append(f"<{name}{scope}{held}>{_inside(cell)}</{name}>")
     group = ' class="group"' if row.group else ""
     return f"<tr{group}>{''.join(cells)}</tr>"
 

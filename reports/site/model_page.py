@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from eval.notation import axis_of, better, duration, number, percent
+from eval.notation import axis_of, better, cost_words, duration, number, percent
 from eval.records import MetricResult
 from reports.board.document import ModelEntry, RunEntry, TableEntry
 from reports.figures import history, mark_of
@@ -16,7 +16,7 @@ from reports.site.site import Site, day, facts_of, metric_href
 from reports.site.table import Cell, Column, Row, Table, absent, measured, whole, words
 
 GIBIBYTE = 1024**3
-FILMS_SHOWN = 8
+FILMS_SHOWN = 6
 CATEGORIES_SHOWN = 5
 
 
@@ -247,7 +247,9 @@ def _costs(site: Site, runs: list[RunEntry]) -> list[tuple[str, str]]:
             continue
         result, parts = run.result, []
         seconds = result.timing.get("samples") or result.timing.get("generate")
-        if seconds and result.counts.made:
+        if each := cost_words(result):
+            parts.append(each)
+        elif seconds and result.counts.made:
             parts.append(f"{seconds / result.counts.made:.2g} s a clip")
         if total := result.timing.get("total"):
             parts.append(f"{duration(total)} in all")

@@ -130,7 +130,8 @@ addEventListener("DOMContentLoaded", () => {
   function prompts(asked) {
     const [i, j] = chosen, list = one(".pick"), gap = (prompt) => (score(i, prompt) === null || score(j, prompt) === null ? null : score(i, prompt) - score(j, prompt));
     const order = [...table.prompts].sort((a, b) => Math.abs(gap(b) ?? -1) - Math.abs(gap(a) ?? -1)), now = order.find((prompt) => prompt.id === asked) || order[0];
-    one("[data-ordered]").textContent = order.length ? `Prompts shown, largest gap first${table.score ? ` (${table.score.label})` : ""}` : "";
+    const by = table.score ? ` (${table.score.label})` : "";
+    one("[data-ordered]").textContent = order.length ? `Prompts shown, largest gap first${by}` : "";
     list.replaceChildren(...order.map((prompt) => {
       const item = make("li"), button = make("button", "", "", { type: "button" }), value = gap(prompt);
       button.append(said(prompt, "span"), make("span", value === null ? "no score" : number(value, table.score.d, true), "small"));

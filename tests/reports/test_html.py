@@ -115,3 +115,13 @@ def test_what_no_page_may_hold_is_replaced():
     assert showable("a\x00b\x1bc\x85d\ufdd0e\U0001ffff") == "a\ufffdb\ufffdc\ufffdd\ufffde\ufffd"
     assert showable("tab\tline\n猫 e\u0301 \U0001f431") == "tab\tline\n猫 e\u0301 \U0001f431"
     assert showable("half \ud800") == "half ?"
+
+
+def test_scripts_hold_no_backquotes_inside_backquotes() -> None:
+    """`shipped` takes blanks out of scripts, not out of their texts, and it cannot see a text inside a text."""
+    from reports.page import STATIC, shipped
+
+    for path in STATIC.glob("*.js"):
+        for text in re.findall(r"`(?:[^`\\]|\\.)*`", path.read_text(encoding="utf-8"), re.DOTALL):
+            assert text.count("${") <= text.count("}"), (path.name, text)
+            assert text in shipped(path) or "\n" in text, (path.name, text)
