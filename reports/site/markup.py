@@ -14,7 +14,6 @@ from reports.figures import Mark
 from reports.page import showable
 from reports.site.table import Cell, Column, Row, Table
 
-
 # Letters of a text that needs some width where a table is wider than the screen.
 LONG = 40
 
