@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -32,6 +34,24 @@ STOP = """() => {
     return [one === document.body ? "" : one.outerHTML.slice(0, 90),
         style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2 ? "ring" : "no ring"];
 }"""
+# How far apart the clips of the first group are, in milliseconds, looked at every 25: frames are shown by time, so this
+# is what an eye could see.
+SPREAD = """async (looks) => {
+    const videos = [...document.querySelectorAll("[data-group]")[0].querySelectorAll("video")], found = [];
+    for (let k = 0; k < looks; k++) {
+        await new Promise((go) => setTimeout(go, 25));
+        if (videos.some((video) => video.paused)) continue;
+        const at = videos.map((video) => video.currentTime);
+        found.push(1000 * (Math.max(...at) - Math.min(...at)));
+    }
+    return found.sort((a, b) => a - b);
+}"""
+HOSTILE = [
+    "<script>window.__x=1</script>",
+    '"><svg onload=window.__x=1>',
+    "</script><script>window.__x=1</script>",
+    "{{7*7}}",
+]
 CONTROLS = "a[href], button, input, select, textarea, summary, video, [tabindex='0']"
 
 
@@ -155,6 +175,10 @@ class Window:
             self.page.wait_for_timeout(50)
         pytest.fail(f"after {most:g} s this does not hold: {expression}")
 
+    def spread(self, looks: int) -> list[float]:
+        """Milliseconds between the clips of the first group while all of them play, smallest first."""
+        return self.page.evaluate(SPREAD, looks)
+
     def too_wide(self) -> int:
         """How far the page is wider than its window."""
         return max(0, self.page.evaluate("document.documentElement.scrollWidth - innerWidth"))
@@ -177,6 +201,14 @@ class Window:
             f"[...document.querySelectorAll({CONTROLS!r})].filter((one) => one.checkVisibility()"
             " && !one.disabled && one.tabIndex >= 0).length"
         )
+
+
+@pytest.fixture(scope="session")
+def hostile_words() -> list[str]:
+    """Strings that would set `window.__x` if a page let them, and those of the reference folder where it is there."""
+    default = Path(__file__).parents[2] / ".." / "shared" / "reference"
+    path = Path(os.environ.get("COGEVAL_REFERENCE_DIR", default)) / "human" / "hostile_strings.json"
+    return HOSTILE + (json.loads(path.read_text(encoding="utf-8"))["text"] if path.exists() else [])
 
 
 @pytest.fixture

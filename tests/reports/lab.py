@@ -75,6 +75,23 @@ def write_model(
     return folder
 
 
+def write_models(lab: ModuleType, folder: Path, names: str, *, step: float, videos: int) -> list[Path]:
+    """Models A, B, ... whose FVD is `step` apart, with real videos of their first samples."""
+    runs = []
+    for k, name in enumerate(names):
+        title, fvd = f"Model {name.upper()}", 400 + step * k
+        runs.append(write_model(lab, folder / f"model-{name}", title, fvd=fvd, clipsim=0.3 - 0.01 * k, seed=k))
+        for i in range(videos):
+            write_video(runs[-1] / "samples" / f"{i:05d}.mp4", k)
+    return runs
+
+
+def write_other_protocol(lab: ModuleType, folder: Path, title: str) -> Path:
+    """A run of clips of 8 frames: never in one order with those of `write_models`."""
+    more = {"fingerprint": "00000008", "protocol": lab.other_frames(8), "protocol_name": "tats-8f-2048"}
+    return write_model(lab, folder, title, **more)
+
+
 def write_study(folder: Path, runs: list[Path], n_items: int = 3, raters: int = 4) -> Path:
     """A study of the runs' videos with its analysis: every number of the analysis is invented."""
     names = [run.name for run in runs]

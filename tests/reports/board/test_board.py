@@ -32,14 +32,7 @@ def folders(sample_runs, lab, tmp_path) -> list[Path]:
         lab.write_model(sample_runs, tmp_path / f"model-{name}", f"Model {name.upper()}", fvd=fvd, clipsim=sim, seed=k)
         for k, (name, fvd, sim) in enumerate([("a", 400.0, 0.300), ("b", 401.0, 0.3001), ("c", 700.0, 0.250)])
     ]
-    other = lab.write_model(
-        sample_runs,
-        tmp_path / "model-d",
-        "Model D",
-        fingerprint="00000008",
-        protocol=sample_runs.other_frames(8),
-        protocol_name="tats-8f-2048",
-    )
+    other = lab.write_other_protocol(sample_runs, tmp_path / "model-d", "Model D")
     return [*made, other]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from pathlib import Path
 
@@ -12,25 +10,6 @@ import pytest
 from reports.run_page import write_report
 
 pytestmark = pytest.mark.slow
-REFERENCE = Path(os.environ.get("COGEVAL_REFERENCE_DIR", Path(__file__).parents[3] / ".." / "shared" / "reference"))
-HOSTILE = REFERENCE / "human" / "hostile_strings.json"
-OURS = [
-    "<script>window.__x=1</script>",
-    '"><svg onload=window.__x=1>',
-    "</script><script>window.__x=1</script>",
-    "{{7*7}}",
-]
-# How far apart the clips are: their frames are shown by time, so this is what an eye could see.
-SPREAD = """async () => {
-    const videos = [...document.querySelectorAll("[data-group]")[0].querySelectorAll("video")], found = [];
-    for (let k = 0; k < 120; k++) {
-        await new Promise((go) => setTimeout(go, 25));
-        if (videos.some((video) => video.paused)) continue;
-        const at = videos.map((video) => video.currentTime);
-        found.push(1000 * (Math.max(...at) - Math.min(...at)));
-    }
-    return found.sort((a, b) => a - b);
-}"""
 PLAYING = "[...document.querySelectorAll('video')].filter((video) => !video.paused).length"
 
 
@@ -94,7 +73,7 @@ def test_clips_of_a_group_play_in_step_and_by_frames(open_page, report):
     deadline = time.monotonic() + 60
     while page.evaluate(PLAYING) < 4 and time.monotonic() < deadline:
         time.sleep(0.05)
-    spread = page.evaluate(SPREAD)
+    spread = window.spread(120)
     print(f"n = {len(spread)}, median {spread[len(spread) // 2]:.1f} ms, p95 {spread[int(0.95 * len(spread))]:.1f} ms")
     assert len(spread) > 40
     assert spread[int(0.95 * len(spread))] < 50
@@ -166,8 +145,8 @@ def test_everything_can_be_read_without_a_script(open_page, report):
     assert not page.locator(".theme").is_visible()
 
 
-def test_hostile_words_run_nowhere(open_page, sample_runs, tmp_path):
-    strings = OURS + (json.loads(HOSTILE.read_text(encoding="utf-8"))["text"] if HOSTILE.exists() else [])
+def test_hostile_words_run_nowhere(open_page, sample_runs, hostile_words, tmp_path):
+    strings = hostile_words
     everything = " ".join(strings)
     metric = sample_runs.metric(
         "FVD", 412.6, 398.1, 428.0, floor=10.0, warnings=strings, details={everything: everything}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from urllib.parse import urldefrag
 
@@ -16,24 +15,6 @@ from reports.site.build import write_site
 from reports.site.films import gather
 
 pytestmark = pytest.mark.slow
-REFERENCE = Path(os.environ.get("COGEVAL_REFERENCE_DIR", Path(__file__).parents[3] / ".." / "shared" / "reference"))
-HOSTILE = REFERENCE / "human" / "hostile_strings.json"
-OURS = [
-    "<script>window.__x=1</script>",
-    '"><svg onload=window.__x=1>',
-    "</script><script>window.__x=1</script>",
-    "{{7*7}}",
-]
-SPREAD = """async () => {
-    const videos = [...document.querySelectorAll("[data-group]")[0].querySelectorAll("video")], found = [];
-    for (let k = 0; k < 80; k++) {
-        await new Promise((go) => setTimeout(go, 25));
-        if (videos.some((video) => video.paused)) continue;
-        const at = videos.map((video) => video.currentTime);
-        found.push(1000 * (Math.max(...at) - Math.min(...at)));
-    }
-    return found.sort((a, b) => a - b);
-}"""
 # One page of each kind; the others are made by the same templates.
 KINDS = ("index.html", "model/model-a.html", "metric/index.html", "compare.html", "human.html", "agreement.html",
          "history.html", "data.html", "method.html", "404.html")  # fmt: skip
@@ -43,27 +24,8 @@ KINDS = ("index.html", "model/model-a.html", "metric/index.html", "compare.html"
 def site(sample_runs, lab, tmp_path_factory) -> Path:
     """Four models with videos, a study, a second protocol, a removed run's stone, and cards."""
     folder = tmp_path_factory.mktemp("runs")
-    runs = []
-    for k, name in enumerate("abcd"):
-        path = lab.write_model(
-            sample_runs,
-            folder / f"model-{name}",
-            f"Model {name.upper()}",
-            fvd=400 + 2 * k,
-            clipsim=0.3 - 0.01 * k,
-            seed=k,
-        )
-        for i in range(4):
-            lab.write_video(path / "samples" / f"{i:05d}.mp4", k)
-        runs.append(path)
-    other = lab.write_model(
-        sample_runs,
-        folder / "other",
-        "Model A",
-        fingerprint="00000008",
-        protocol=sample_runs.other_frames(8),
-        protocol_name="tats-8f-2048",
-    )
+    runs = lab.write_models(sample_runs, folder, "abcd", step=2, videos=4)
+    other = lab.write_other_protocol(sample_runs, folder / "other", "Model A")
     board = Board()
     found = dict(add_runs(board, [Vouched(path) for path in [*runs, other]]))
     board.models[0].card.type, board.models[0].card.open_weights = "Diffusion", True
@@ -191,7 +153,7 @@ def test_prompts_play_in_step(open_page, site) -> None:
     assert not [address for address in window.requests if address.endswith(".mp4")]
     window.page.get_by_role("button", name="Play all").first.click()
     window.until("[...document.querySelectorAll('video')].some((video) => !video.paused)")
-    spread = window.page.evaluate(SPREAD)
+    spread = window.spread(80)
     assert len(spread) > 20
     assert spread[int(0.95 * len(spread))] < 50
     assert window.outside == []
@@ -205,9 +167,8 @@ def test_without_script_everything_is_there(open_page, site) -> None:
         assert not page.get_by_text("Reset").is_visible()
 
 
-def test_hostile_words_run_nothing(open_page, sample_runs, lab, tmp_path) -> None:
-    more = json.loads(HOSTILE.read_text(encoding="utf-8"))["text"] if HOSTILE.exists() else []
-    texts = (OURS + more)[: lab.N]
+def test_hostile_words_run_nothing(open_page, sample_runs, lab, hostile_words, tmp_path) -> None:
+    texts = hostile_words[: lab.N]
     board = Board()
     runs = [
         lab.write_model(
@@ -216,8 +177,8 @@ def test_hostile_words_run_nothing(open_page, sample_runs, lab, tmp_path) -> Non
         for k, name in enumerate(texts[:4])
     ]
     add_runs(board, [Vouched(path) for path in runs])
-    finish(board, None, prompts=6, reason=OURS[0])
-    board.about = OURS[2]
+    finish(board, None, prompts=6, reason=texts[0])
+    board.about = texts[2]
     write_site(board, tmp_path / "site")
     window = open_page(tmp_path / "site" / "index.html")
     for page in sorted((tmp_path / "site").rglob("*.html")):

@@ -73,27 +73,8 @@ class Page(HTMLParser):
 def board(sample_runs, lab, tmp_path_factory) -> tuple[Board, dict[str, bytes]]:
     """Three models with videos and a study, and another protocol."""
     folder = tmp_path_factory.mktemp("runs")
-    runs = []
-    for k, name in enumerate("abc"):
-        path = lab.write_model(
-            sample_runs,
-            folder / f"model-{name}",
-            f"Model {name.upper()}",
-            fvd=400 + 100 * k,
-            clipsim=0.3 - 0.01 * k,
-            seed=k,
-        )
-        for i in range(2):
-            lab.write_video(path / "samples" / f"{i:05d}.mp4", k)
-        runs.append(path)
-    other = lab.write_model(
-        sample_runs,
-        folder / "model-d",
-        "Model D",
-        fingerprint="00000008",
-        protocol=sample_runs.other_frames(8),
-        protocol_name="tats-8f-2048",
-    )
+    runs = lab.write_models(sample_runs, folder, "abc", step=100, videos=2)
+    other = lab.write_other_protocol(sample_runs, folder / "model-d", "Model D")
     made = Board()
     found = dict(add_runs(made, [Vouched(path) for path in [*runs, other]]))
     add_studies(made, [lab.write_study(folder / "study", runs, n_items=2)])
