@@ -43,7 +43,8 @@ def page(folder: Path) -> Path:
         write_video(folder / f"{k}.mp4", clip, fps=FPS)
         films.append(
             f'<li><span class="screen"><video data-film muted loop playsinline preload="none" width="{SIDE}"'
-            f' height="{SIDE}" data-frames="{FRAMES}" data-fps="{FPS}" src="{k}.mp4" aria-label="{k}"></video></span></li>'
+            f' height="{SIDE}" data-frames="{FRAMES}" data-fps="{FPS}" src="{k}.mp4"'
+            f' aria-label="{k}"></video></span></li>'
         )
     bar = environment().from_string('{% import "players.html.j2" as players %}{{ players.transport() }}').render()
     text = f'<ul class="films">{"".join(films)}</ul>{bar}'
