@@ -58,6 +58,9 @@ COMMANDS = {
     "doctor": Lazy("Prepare", "eval.commands.doctor", "doctor", "What works here, and what is missing for which run."),
 }
 
+# What several processes of `torchrun` do together; of any other command the first process does all.
+SHARED = ("ucf101", "kinetics600", "prompts", "train")
+
 EXIT_CODES = {
     0: "complete",
     1: "unexpected error",
@@ -96,11 +99,11 @@ def _guarded(arguments: list[str], state: dict[str, bool]) -> int:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        return _fail(_usage_line(error), 2)
+        return 2 if _is_one_of_many() else _fail(_usage_line(error), 2)
     except UserError as error:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, EOFError, click.Abort):
-        return _fail("interrupted", 130)
+        return 130 if _is_one_of_many() else _fail("interrupted", 130)
     except OSError as error:
         if error.errno == errno.EPIPE:
             _drop_output()
@@ -138,6 +141,8 @@ class Door(click.Group):
             near = get_close_matches(name, COMMANDS, n=2, cutoff=0.5)
             known = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(COMMANDS)}"
             raise click.UsageError(f"no command {name!r}; {known}", ctx)
+        if name not in SHARED and _is_one_of_many():
+            raise click.exceptions.Exit(0)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -213,6 +218,11 @@ def _finish(result: Finished | Sequence[Path] | None, **_: Any) -> int:
             page = write_page(run) if is_sensitivity(run) else write_report(run)
             click.echo(f"report  {page}", err=finished.json)
     return finished.exit_code
+
+
+def _is_one_of_many() -> bool:
+    """Whether `torchrun` started this process beside a first one, which speaks for all."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
 
 
 def _help_width() -> int:

@@ -13,7 +13,12 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eval.records import SampleLine
 
 SAMPLED_EVERY_S = 0.02
 
@@ -32,6 +37,51 @@ class Cost:
         self.gpu_seconds += other.gpu_seconds
         self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
         self.gpu_peak_bytes = max(self.gpu_peak_bytes, other.gpu_peak_bytes)
+
+
+@dataclass
+class Work:
+    """What one process did for the scores of a run: their cost, samples whose features it made, its own peak memory."""
+
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    gpu_seconds: float = 0.0
+    gpu_peak_bytes: int = 0
+    scored: int = 0
+    process_peak_bytes: int = 0
+
+    @classmethod
+    def of(cls, cost: Cost, scored: int = 0) -> Work:
+        return cls(**vars(cost), scored=scored, process_peak_bytes=peak_memory_bytes())
+
+
+def cost_of_run(lines: Sequence[SampleLine], work: Sequence[Work]) -> dict[str, float]:
+    """Seconds and peak memory of making a sample and of scoring it; GPU-seconds are of the whole run.
+
+    `work` is what features and metrics took, in every process. What scoring took a sample is left out where an earlier
+    run, which is not here to ask, made some of the features.
+    """
+    scoring = Cost()
+    for part in work:
+        scoring.add(Cost(part.seconds, part.peak_bytes, part.gpu_seconds, part.gpu_peak_bytes))
+    scored = sum(part.scored for part in work)
+    n = max(len(lines), 1)
+    found = {
+        "generate_seconds_per_sample": round(sum(line.seconds for line in lines) / n, 6),
+        "generate_peak_memory_bytes": float(max((line.peak_memory_bytes for line in lines), default=0)),
+        "generate_gpu_seconds": round(sum(line.gpu_seconds for line in lines), 3),
+        "generate_gpu_peak_bytes": float(max((line.gpu_peak_bytes for line in lines), default=0)),
+    }
+    if scored >= sum(line.ok for line in lines):
+        found |= {
+            "score_seconds_per_sample": round(scoring.seconds / max(scored, 1), 6),
+            "score_peak_memory_bytes": float(scoring.peak_bytes),
+            "score_gpu_seconds": round(scoring.gpu_seconds, 3),
+            "score_gpu_peak_bytes": float(scoring.gpu_peak_bytes),
+        }
+    peaks = [value for name, value in found.items() if name.endswith("peak_memory_bytes")]
+    found["peak_memory_bytes"] = max(*peaks, *(float(part.process_peak_bytes) for part in work))
+    return {name: value for name, value in found.items() if value or "gpu" not in name}
 
 
 class Meter:

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from cogvideo.errors import UserError
 from cogvideo.weights import WeightFile, cache_home
 from eval.decoding import DecodePool
-from eval.generators.contract import Clip, Reconstruction
+from eval.generators.contract import Clip, ClipRef, Reconstruction
 from eval.plan import RealClip
 from eval.protocol import ClipRule, MetricSpec, Preprocess, Protocol, jsonable, short_hash
 from eval.records import whole_file
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from eval.detectors.contract import Detector
 
 SHARD = 16
+PAUSE_S = 0.2
 FEATURES_VERSION = 1
 Arrays = dict[str, np.ndarray[Any, np.dtype[np.float32]]]
 
@@ -170,6 +175,10 @@ class ShardFolder:
     def file(self, number: int) -> Path:
         return self.path / f"{number:05d}.npz"
 
+    def lock(self, number: int) -> Path:
+        """What a process locks that makes a shard which others may want too."""
+        return self.path / f".{number:05d}.lock"
+
     def write(self, number: int, ids: Sequence[str], arrays: Arrays) -> None:
         with whole_file(self.file(number)) as temporary, temporary.open("wb") as file:
             np.savez(file, ids=np.array(ids, dtype=np.str_), **arrays)  # type: ignore[arg-type]
@@ -202,14 +211,51 @@ class ShardFolder:
         return ids, np.concatenate(values)
 
 
+class _Claim:
+    """The shard that this process makes, with the locks that keep others from making it as well."""
+
+    def __init__(self, number: int, ids: list[str]) -> None:
+        self.number, self.ids = number, ids
+        self.needs: list[Need] = []
+        self._locks: list[FileLock] = []
+
+    def take(self, path: Path) -> bool:
+        """False if another process has it."""
+        lock = FileLock(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        except OSError as error:
+            raise UserError(
+                f"cannot write {path.parent}: {error.strerror or error}; make room, or set COGEVAL_HOME to another"
+            ) from None
+        self._locks.append(lock)
+        return True
+
+    def let_go(self, *, is_made: bool = False) -> None:
+        """Once the shard is there nobody needs the files of its locks: who gets one looks for the shard first."""
+        for lock in self._locks:
+            if is_made:
+                with suppress(OSError):
+                    Path(lock.lock_file).unlink()
+            lock.release()
+        self._locks = []
+
+
 def load_features(run: Path, key: str, layer: str) -> FeatureSet:
-    """Features of a run's finished samples in id order; `key` is `MetricSpec.feature_key`. Raises UserError."""
+    """Features of a run's good samples in id order; `key` is `MetricSpec.feature_key`. Raises UserError.
+
+    Shards also hold those that were rejected beside others (repetitions, other sizes): these are left out here.
+    """
     from eval.records import read_samples
 
-    ids, values = ShardFolder(run / "features").load(f"{key}:{layer}")
+    found, values = ShardFolder(run / "features").load(f"{key}:{layer}")
     samples = read_samples(run)
-    labels = tuple(samples[i].label for i in ids)
-    return FeatureSet(tuple(ids), tuple(ids), labels, values)
+    rows = [row for row, name in enumerate(found) if samples[name].ok]
+    ids = tuple(found[row] for row in rows)
+    return FeatureSet(ids, ids, tuple(samples[name].label for name in ids), values[rows])
 
 
 class RealFeatures:
@@ -223,29 +269,78 @@ class RealFeatures:
         self.pool = pool
         self.reconstruction = reconstruction
 
-    def compute(self, clips: Sequence[RealClip], advance: Callable[[int], None]) -> None:
-        """See that every shard of every need exists; `advance` takes the number of clips that are done."""
+    def compute(
+        self, clips: Sequence[RealClip], advance: Callable[[int], None], pause: Callable[[], None] | None = None
+    ) -> None:
+        """See that every shard of every need exists; `advance` takes the number of clips that are done.
+
+        Each shard is made by one process, whoever else wants it: processes of one run and of others claim shards by
+        file locks, and wait for what others have claimed. A claim ends with its process. `pause` is called in between.
+        """
         folders = {need.key: self.folder(need, clips) for need in self.extractor.needs}
-        shards = [clips[at : at + SHARD] for at in range(0, len(clips), SHARD)]
-        todo: list[tuple[int, Sequence[RealClip], list[Need]]] = []
-        for number, shard in enumerate(shards):
-            ids = [clip.id for clip in shard]
-            missing = [need for need in self.extractor.needs if folders[need.key].ids(number) != ids]
-            if missing:
-                todo.append((number, shard, missing))
-            else:
-                advance(len(shard))
-        decoded = self.pool.clips(clip.ref for _, shard, _ in todo for clip in shard)
-        for number, shard, missing in todo:
-            frames = [next(decoded) for _ in shard]
-            if self.reconstruction is not None:
-                frames = [self.reconstruction.apply(clip) for clip in frames]
-            ids = [clip.id for clip in shard]
-            arrays = self.extractor(frames, ids, missing)
-            for need in missing:
-                own = {name: values for name, values in arrays.items() if name.startswith(f"{need.key}:")}
-                folders[need.key].write(number, ids, own)
-            advance(len(shard))
+        waiting = [(at // SHARD, clips[at : at + SHARD]) for at in range(0, len(clips), SHARD)]
+        while waiting:
+            before = len(waiting)
+            waiting = self._one_pass(waiting, folders, advance)
+            if len(waiting) == before:
+                (pause or _pause)()
+
+    def _one_pass(
+        self,
+        shards: Sequence[tuple[int, Sequence[RealClip]]],
+        folders: Mapping[str, ShardFolder],
+        advance: Callable[[int], None],
+    ) -> list[tuple[int, Sequence[RealClip]]]:
+        """Make every shard that can be claimed; gives those that others are making."""
+        left: list[tuple[int, Sequence[RealClip]]] = []
+        claims: deque[_Claim] = deque()
+
+        def refs() -> Iterator[ClipRef]:
+            # Drawn from as decoding goes on, so that a shard is claimed shortly before it is made.
+            for number, shard in shards:
+                claim = self._claim(number, shard, folders)
+                if claim is None:
+                    left.append((number, shard))
+                elif claim.needs:
+                    claims.append(claim)
+                    yield from (clip.ref for clip in shard)
+                else:
+                    advance(len(shard))
+
+        try:
+            frames: list[Clip] = []
+            for clip in self.pool.clips(refs()):
+                frames.append(clip if self.reconstruction is None else self.reconstruction.apply(clip))
+                if len(frames) == len(claims[0].ids):
+                    claim = claims[0]
+                    arrays = self.extractor(frames, claim.ids, claim.needs)
+                    for need in claim.needs:
+                        own = {name: values for name, values in arrays.items() if name.startswith(f"{need.key}:")}
+                        folders[need.key].write(claim.number, claim.ids, own)
+                    claims.popleft().let_go(is_made=True)
+                    advance(len(claim.ids))
+                    frames = []
+        finally:
+            for claim in claims:
+                claim.let_go()
+        return left
+
+    def _claim(self, number: int, shard: Sequence[RealClip], folders: Mapping[str, ShardFolder]) -> _Claim | None:
+        """This process' claim on what is missing of a shard (with no needs: nothing is); None if others have it."""
+        ids = [clip.id for clip in shard]
+        claim = _Claim(number, ids)
+        for need in self.extractor.needs:
+            folder = folders[need.key]
+            if folder.ids(number) == ids:
+                continue
+            if not claim.take(folder.lock(number)):
+                claim.let_go()
+                return None
+            if folder.ids(number) != ids:  # else made while we asked
+                claim.needs.append(need)
+        if not claim.needs:
+            claim.let_go(is_made=True)
+        return claim
 
     def load(self, clips: Sequence[RealClip], need: Need, layer: str) -> FeatureSet:
         ids, values = self.folder(need, clips).load(f"{need.key}:{layer}")
@@ -279,6 +374,10 @@ class RealFeatures:
         if self.reconstruction is not None:
             rest["reconstruction"] = self.reconstruction.identity
         return ShardFolder(cache_home() / "features" / short_hash([rest, described.hexdigest()], 32))
+
+
+def _pause() -> None:
+    time.sleep(PAUSE_S)
 
 
 def _refuse_non_finite(

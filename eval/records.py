@@ -1,7 +1,8 @@
 """What a run writes and reads back: the schema, its version, and writes that are whole or not at all. No torch.
 
-A run folder holds `manifest.json` (first), `samples.jsonl` (a line a finished sample), `features/`, `samples/` and
-`result.json` (last). Older schemas load; a newer one is refused with one line.
+A run folder holds `manifest.json` (first), `samples.jsonl` (a line a finished sample; while several processes work,
+each has a file of its own in `parts/`), `features/`, `samples/` and `result.json` (last). Older schemas load; a newer
+one is refused with one line.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -19,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cogvideo.errors import UserError
 
 SCHEMA_VERSION = 1
+SAMPLES_FILE = "samples.jsonl"
+PARTS_FOLDER = "parts"
 VOLATILE = ("timing", "cost", "environment", "created", "settings")
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -269,6 +272,7 @@ def append_lines(path: Path, lines: Iterable[SampleLine]) -> None:
     """
     text = "".join(line.model_dump_json() + "\n" for line in lines)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("r+b" if path.exists() else "w+b") as file:
             file.seek(0, os.SEEK_END)
             end = file.tell()
@@ -287,24 +291,75 @@ def append_lines(path: Path, lines: Iterable[SampleLine]) -> None:
 
 
 def read_samples(run: Path) -> dict[str, SampleLine]:
-    """Finished samples by id; the last line of an id wins; a torn last line is not finished and is left out."""
-    path = run / "samples.jsonl"
-    if not path.exists():
-        return {}
+    """Finished samples by id, those in parts of several processes too; the last line of an id wins.
+
+    A torn last line is not finished and is left out.
+    """
     found: dict[str, SampleLine] = {}
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            sample = SampleLine.model_validate_json(line)
-        except ValidationError:
-            raise UserError(f"{path}, line {number} is damaged; delete that line to make its sample again") from None
-        found[sample.id] = sample
+    for path in (run / SAMPLES_FILE, *part_files(run)):
+        for line in LineReader(path).new():
+            found[line.id] = line
     return found
+
+
+def part_file(run: Path, rank: int) -> Path:
+    """Where one of several processes appends its finished samples."""
+    return run / PARTS_FOLDER / f"{rank:05d}.jsonl"
+
+
+def part_files(run: Path) -> list[Path]:
+    return sorted((run / PARTS_FOLDER).glob("*.jsonl"))
+
+
+def fold_parts(run: Path) -> None:
+    """Parts that an earlier start left behind become part of `samples.jsonl`. Nobody else may write meanwhile."""
+    parts = part_files(run)
+    if parts:
+        write_samples(run, sorted(read_samples(run).values(), key=lambda line: line.index))
+        remove_parts(run)
+
+
+def remove_parts(run: Path) -> None:
+    for path in part_files(run):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        (run / PARTS_FOLDER).rmdir()
+
+
+class LineReader:
+    """Whole lines of a file that somebody may still append to: `new` gives those since the last call."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+        self._number = 0
+
+    def new(self) -> list[SampleLine]:
+        """Raises UserError for a damaged line. A file that is not there has no lines yet."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                whole = file.read().rpartition(b"\n")[0]
+        except FileNotFoundError:
+            return []
+        if not whole:
+            return []
+        self._offset += len(whole) + 1
+        found = []
+        for line in whole.split(b"\n"):
+            self._number += 1
+            try:
+                found.append(SampleLine.model_validate_json(line))
+            except ValidationError:
+                raise UserError(
+                    f"{self.path}, line {self._number} is damaged; delete that line to make its sample again"
+                ) from None
+        return found
 
 
 def write_samples(run: Path, samples: Iterable[SampleLine]) -> None:
     """All lines anew in id order, e.g. with the scores of each sample."""
-    with whole_file(run / "samples.jsonl") as temporary:
+    with whole_file(run / SAMPLES_FILE) as temporary:
         temporary.write_text("".join(s.model_dump_json() + "\n" for s in samples), encoding="utf-8")
 
 

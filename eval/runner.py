@@ -5,6 +5,7 @@ from eval.runner import Settings, run_benchmark
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -21,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cogvideo.errors import UserError
-from eval.costs import Cost, Meter, peak_memory_bytes
+from eval.costs import Meter, Work, cost_of_run
 from eval.datasets.items import DataSet
 from eval.decoding import DecodePool
 from eval.detectors.weights import find_weights
@@ -31,6 +32,7 @@ from eval.generators.spec import make_generator
 from eval.influence import write_influences
 from eval.pairing import write_reference
 from eval.plan import make_plan
+from eval.processes import Processes
 from eval.protocol import Protocol, jsonable, short_hash
 from eval.reconstruction import against, find_reconstruction, read_reference
 from eval.records import (
@@ -41,14 +43,17 @@ from eval.records import (
     Result,
     SampleLine,
     SourceClip,
+    fold_parts,
     read_manifest,
     read_result,
+    remove_parts,
     write_record,
     write_samples,
 )
 from eval.results import Bench, count_samples, data_facts, score_run, why_not_comparable
-from eval.samples import SampleStore
+from eval.samples import SampleStore, meet_in
 from eval.terminal import Stages
+from eval.verdicts import judged_together
 
 
 @dataclass(frozen=True)
@@ -89,14 +94,20 @@ class Outcome:
     result: Result | None
 
 
-def run_benchmark(settings: Settings, stages: Stages) -> list[Outcome]:
-    """Score every generator of the settings on one plan. Raises UserError before anything is written where it can."""
+def run_benchmark(settings: Settings, stages: Stages, processes: Processes | None = None) -> list[Outcome]:
+    """Score every generator of the settings on one plan. Raises UserError before anything is written where it can.
+
+    Of several processes all make samples and features; the first one alone has results, and `stages` that are shown.
+    """
+    processes = processes or Processes()
     if settings.protocol.embedded and settings.device == "cpu":
         import torch
 
         torch.set_num_threads(1)  # small networks lose more to threads that wait for each other than they win
     with ExitStack() as stack:
-        context = GeneratorContext(settings.device, settings.dtype, settings.workers, settings.seed)
+        context = GeneratorContext(
+            settings.device, settings.dtype, settings.workers, settings.seed, process=processes.rank
+        )
         generators = [(spec, make_generator(spec, context)) for spec in settings.generators]
         settings, reconstruction = _with_reference(settings, dict(generators), context)
         pool = stack.enter_context(DecodePool(settings.workers))
@@ -131,12 +142,15 @@ def run_benchmark(settings: Settings, stages: Stages) -> list[Outcome]:
         folders = [
             _run_folder(settings, own, generator) for own, (_, generator) in zip(benches, generators, strict=True)
         ]
+        if not processes.is_alone:
+            seen = [[clip.id for clip in side] for side in (plan.reference, plan.heldout)]
+            processes.same("a plan", [seen, [request.seed for request in plan.requests], list(map(str, folders))])
         if settings.is_dry_run:
             return [Outcome(folder, None) for folder in folders]
         extractor.check()
-        _real_features(bench, stages, settings.with_floor)
+        _real_features(bench, stages, settings.with_floor, processes)
         return [
-            _run_one(settings, own, spec, generator, folder, stages)
+            _run_one(settings, own, spec, generator, folder, stages, processes)
             for own, (spec, generator), folder in zip(benches, generators, folders, strict=True)
         ]
 
@@ -160,8 +174,8 @@ def _run_folder(settings: Settings, bench: Bench, generator: Generator) -> Path:
     return settings.out / settings.benchmark / f"{name[:60]}-{short_hash(identity)}"
 
 
-def _real_features(bench: Bench, stages: Stages, with_floor: bool) -> None:
-    """Reference and held-out clips, once for all generators, from the cache where it has them."""
+def _real_features(bench: Bench, stages: Stages, with_floor: bool, processes: Processes) -> None:
+    """Reference and held-out clips, once for all generators and processes, from the cache where it has them."""
     sides = [bench.plan.reference, bench.plan.heldout if with_floor else ()]
     total = sum(map(len, sides))
     if not total:
@@ -169,44 +183,72 @@ def _real_features(bench: Bench, stages: Stages, with_floor: bool) -> None:
     stages.generator("Reference and held-out clips", names=("features",))
     stages.start("features", total, unit="clips")
     for side in sides:
-        bench.real.compute(side, lambda n: stages.advance("features", n))
+        bench.real.compute(side, lambda n: stages.advance("features", n), processes.pause)
     stages.finish("features")
 
 
-def _run_one(settings: Settings, bench: Bench, spec: str, generator: Generator, run: Path, stages: Stages) -> Outcome:
+def _run_one(
+    settings: Settings,
+    bench: Bench,
+    spec: str,
+    generator: Generator,
+    run: Path,
+    stages: Stages,
+    processes: Processes,
+) -> Outcome:
+    with ExitStack() as stack:
+        is_finished = _claimed(settings, run, stack) if processes.is_first else False
+        if processes.gather(str(is_finished))[0] == str(True):
+            return Outcome(run, read_result(run) if processes.is_first else None)
+        return Outcome(run, _fill(settings, bench, spec, generator, run, stages, processes))
+
+
+def _claimed(settings: Settings, run: Path, stack: ExitStack) -> bool:
+    """Lock the folder for this run until the stack closes, and tidy it; True if its result is there already."""
     if run.exists():
         if settings.on_existing == "error":
             raise UserError(f"{run} exists; use --on-existing resume, skip or redo, or another --out")
         if settings.on_existing == "redo":
             shutil.rmtree(run)
         elif (run / "result.json").exists():
-            return Outcome(run, read_result(run))
+            return True
     _make_folder(run)
     lock = FileLock(run / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"{run} is in use by another cogeval; wait for it, or choose another --out") from None
-    try:
-        for left_over in [*run.rglob(".*.tmp"), *run.rglob(".*.part")]:
-            left_over.unlink()  # cut short by a kill; nobody else writes here while we hold the lock
-        return Outcome(run, _fill(settings, bench, spec, generator, run, stages))
-    finally:
-        lock.release()
+    stack.callback(lock.release)
+    for left_over in [*run.rglob(".*.tmp"), *run.rglob(".*.part")]:
+        left_over.unlink()  # cut short by a kill; nobody else writes here while we hold the lock
+    fold_parts(run)
+    return False
 
 
-def _fill(settings: Settings, bench: Bench, spec: str, generator: Generator, run: Path, stages: Stages) -> Result:
+def _fill(
+    settings: Settings,
+    bench: Bench,
+    spec: str,
+    generator: Generator,
+    run: Path,
+    stages: Stages,
+    processes: Processes,
+) -> Result | None:
+    """The work of this process on one run; the result where this is the first process."""
     began = time.perf_counter()
     timing: dict[str, float] = {}
     facts = GeneratorFacts(spec=spec, title=generator.title, description=generator.describe())
     n = len(bench.plan.requests)
     stages.generator(generator.title)
     stages.start("plan", n)
-    _write_manifest(settings, bench, facts, run)
+    if processes.is_first:
+        _write_manifest(settings, bench, facts, run)
+    meet_in(run, processes)
     stages.finish("plan", count=f"{n:,} clips")
     timing["plan"] = time.perf_counter() - began
     for name in ("generate", "audit", "features"):
         stages.start(name, n, unit="clips")
+    generator.tell = lambda words: stages.advance("generate", 0, words)
     store = SampleStore(
         run,
         generator,
@@ -216,8 +258,17 @@ def _fill(settings: Settings, bench: Bench, spec: str, generator: Generator, run
         batch_size=settings.batch_size,
         keep_videos=settings.keep_videos,
         reconstruction=bench.real.reconstruction,
+        processes=processes,
     )
     lines = store.complete(stages.advance)
+    # Also the moment when all features are there.
+    work = [Work(**json.loads(said)) for said in processes.gather(json.dumps(vars(store.work)))]
+    if not processes.is_first:
+        return None
+    store.clear()
+    lines = judged_together(lines)
+    write_samples(run, lines)
+    remove_parts(run)
     counts = count_samples(lines, n)
     stages.finish("generate")
     stages.finish("audit", f"{counts.rejected:,} rejected", count=f"{counts.ok:,} ok")
@@ -260,8 +311,8 @@ def _fill(settings: Settings, bench: Bench, spec: str, generator: Generator, run
         licences={file.name: file.licence for file in bench.files.values() if file.licence},
         settings=list(settings.choices),
         timing={name: round(value, 3) for name, value in timing.items()},
-        cost=_cost(lines, store, meter.cost),
-        environment=environment(settings.device),
+        cost=cost_of_run(lines, [*work, Work.of(meter.cost)]),
+        environment=environment(settings.device) | {"processes": str(processes.size)},
         created=_now(),
     )
     write_record(run / "result.json", result)
@@ -342,7 +393,7 @@ def _warnings(settings: Settings, bench: Bench, lines: list[SampleLine]) -> list
         for file in bench.files.values()
         if not file.is_verified and file.origin in ("fetched", "found")
     ]
-    noted = Counter(w.replace(f"sample {line.id!r}", "the clip") for line in lines for w in line.warnings)
+    noted = Counter(w.replace(f"sample {line.id!r}", "the clip") for line in lines if line.ok for w in line.warnings)
     found += [f"{count:,} samples: {warning}" for warning, count in sorted(noted.items())]
     if bench.real.reconstruction is not None:
         found.append(f"Reference and floor are {bench.protocol.reference}: no number of another reference is alike.")
@@ -350,31 +401,6 @@ def _warnings(settings: Settings, bench: Bench, lines: list[SampleLine]) -> list
         through = ", passed through the image tokenizer as the reference was" if bench.real.reconstruction else ""
         found.append(f"The first {bench.protocol.clip.given} frames of every sample are the real ones{through}.")
     return found
-
-
-def _cost(lines: list[SampleLine], store: SampleStore, metrics: Cost) -> dict[str, float]:
-    """Seconds and peak memory of making a sample and of scoring it; GPU-seconds are of the whole run.
-
-    What scoring took a sample is left out where an earlier run, which is not here to ask, made some of the features.
-    """
-    n = max(len(lines), 1)
-    found = {
-        "generate_seconds_per_sample": round(sum(line.seconds for line in lines) / n, 6),
-        "generate_peak_memory_bytes": float(max((line.peak_memory_bytes for line in lines), default=0)),
-        "generate_gpu_seconds": round(sum(line.gpu_seconds for line in lines), 3),
-        "generate_gpu_peak_bytes": float(max((line.gpu_peak_bytes for line in lines), default=0)),
-    }
-    if store.scored == sum(line.ok for line in lines):
-        metrics.add(store.scoring)
-        found |= {
-            "score_seconds_per_sample": round(metrics.seconds / max(store.scored, 1), 6),
-            "score_peak_memory_bytes": float(metrics.peak_bytes),
-            "score_gpu_seconds": round(metrics.gpu_seconds, 3),
-            "score_gpu_peak_bytes": float(metrics.gpu_peak_bytes),
-        }
-    peaks = [value for name, value in found.items() if name.endswith("peak_memory_bytes")]
-    found["peak_memory_bytes"] = max(*peaks, float(peak_memory_bytes()))
-    return {name: value for name, value in found.items() if value or "gpu" not in name}
 
 
 def environment(device: str) -> dict[str, str]:

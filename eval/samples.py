@@ -1,13 +1,18 @@
 """Samples of one run: made, audited, kept, and turned into features, so that a kill loses only what is in flight.
 
-A sample is finished when its line is in `samples.jsonl`; its exact frames wait in `spool/` until the shard of
-features that it belongs to is on the disk. The MP4 in `samples/` is for the eye and never scored.
+A sample is finished when its line is in `samples.jsonl`, or in `parts/` where several processes share the work; its
+exact frames wait in `spool/` until the shard of features that it belongs to is on the disk. Of several processes each
+makes every so-many-th of the samples that are missing, and the features of every so-many-th shard, whoever made its
+samples. The MP4 in `samples/` is for the eye and never scored.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,19 +22,23 @@ import numpy as np
 from cogvideo.errors import UserError
 from cogvideo.video import write_video
 from eval.audit import audit_clip, pixels_sha256
-from eval.costs import Cost, Meter
+from eval.costs import Cost, Meter, Work
 from eval.decoding import read_ref
-from eval.features import SHARD, Extractor, ShardFolder
+from eval.features import SHARD, Arrays, Extractor, ShardFolder
 from eval.generators.contract import Clip, Generator, Reconstruction, Rejection, Request
+from eval.processes import Processes, share
 from eval.protocol import Protocol
-from eval.records import SampleLine, append_lines, read_samples, whole_file
+from eval.records import SAMPLES_FILE, LineReader, SampleLine, append_lines, part_file, whole_file
+from eval.verdicts import judged_alone
 
 NO_CLIP = "no-clip"
+# A network file system may show what another node has written only after a while.
+SHARED_FOLDER_S = 90.0
 Notify = Callable[[str, int], None]
 
 
 class SampleStore:
-    """Makes what is missing of a run folder and gives back every line in id order."""
+    """Makes what is missing of a run folder, or this process' part of it, and gives back every line in id order."""
 
     def __init__(
         self,
@@ -42,6 +51,7 @@ class SampleStore:
         batch_size: int,
         keep_videos: bool = True,
         reconstruction: Reconstruction | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self.run = run
         self.generator = generator
@@ -56,48 +66,66 @@ class SampleStore:
         # Of the features that were made here: after a resumption they may be fewer than the samples.
         self.scoring = Cost()
         self.scored = 0
-        self._seen: dict[str, str] = {}
-        # The first good sample's (height, width): samples are made in id order, so it is the same after a resumption.
-        self._size: tuple[int, int] | None = None
+        self.processes = processes or Processes()
+        rank, size = self.processes.rank, self.processes.size
+        self._own_lines = run / SAMPLES_FILE if size == 1 else part_file(run, rank)
+        self._others = [LineReader(part_file(run, other)) for other in range(size) if other != rank]
+        self._shards = [self.requests[at : at + SHARD] for at in range(0, len(self.requests), SHARD)]
+        self._next_shard = 0
 
     def complete(self, notify: Notify) -> list[SampleLine]:
-        """Everything that is still to do. `notify(stage, n)` counts samples through generate, audit and features."""
+        """Everything that is still to do; gives every line in id order, each sample judged alone.
+
+        `notify(stage, n)` counts samples through generate, audit and features, those of other processes too. Other
+        processes may still be at their features when this one returns.
+        """
         # A sample that could not be had is asked for again: its person may have mended what was wrong.
-        self.lines = {name: line for name, line in read_samples(self.run).items() if line.kind != NO_CLIP}
-        pending = [request for request in self.requests if request.id not in self.lines]
-        self.generator.begin(self.run / "generator", pending, self._prime)
-        shards = [self.requests[at : at + SHARD] for at in range(0, len(self.requests), SHARD)]
-        next_shard = 0
-        for batch in self._batches():
-            for line in self._make(batch):
-                self.lines[line.id] = line
-                notify("generate", 1)
-                notify("audit", 1)
-            while next_shard < len(shards) and all(request.id in self.lines for request in shards[next_shard]):
-                self._features(next_shard, shards[next_shard])
-                notify("features", len(shards[next_shard]))
-                next_shard += 1
-        shutil.rmtree(self.run / "spool", ignore_errors=True)
+        before = {line.id: judged_alone(line) for line in LineReader(self.run / SAMPLES_FILE).new()}
+        self.lines = {name: line for name, line in before.items() if line.kind != NO_CLIP}
+        mine = share([request for request in self.requests if request.id not in self.lines], self.processes)
+        self.generator.begin(self.run / "generator", mine, self._prime)
+        for at in range(0, len(mine), self.batch_size):
+            self.processes.check()
+            made = self._make(mine[at : at + self.batch_size])
+            self._add(made, notify)
+            self._proceed(notify)
+        wait_s = 0.05
+        while not self._proceed(notify):
+            self.processes.pause(wait_s)
+            wait_s = min(1.2 * wait_s, 1.0)
         return [self.lines[request.id] for request in self.requests]
 
-    def _batches(self) -> Iterator[list[Request]]:
-        """Unfinished requests in order, `batch_size` at a time; finished ones in between pass by as empty batches."""
-        waiting: list[Request] = []
-        for request in self.requests:
-            line = self.lines.get(request.id)
-            if line is None:
-                waiting.append(request)
-            elif line.ok:
-                self._seen.setdefault(line.frames_sha256, line.id)
-                self._size = self._size or (line.height, line.width)
-            if len(waiting) == self.batch_size:
-                yield waiting
-                waiting = []
-        yield waiting
+    @property
+    def work(self) -> Work:
+        """What this process did for the features."""
+        return Work.of(self.scoring, self.scored)
+
+    def clear(self) -> None:
+        """Once the features of all samples are there, their exact frames need not be."""
+        shutil.rmtree(self.run / "spool", ignore_errors=True)
+
+    def _add(self, lines: Sequence[SampleLine], notify: Notify) -> None:
+        for line in lines:
+            self.lines[line.id] = line
+        notify("generate", len(lines))
+        notify("audit", len(lines))
+
+    def _proceed(self, notify: Notify) -> bool:
+        """Take in what others have made, and make features of every shard of ours that is whole. True: all is done."""
+        for reader in self._others:
+            if lines := reader.new():
+                self._add(lines, notify)
+        while self._next_shard < len(self._shards):
+            shard = self._shards[self._next_shard]
+            if not all(request.id in self.lines for request in shard):
+                return False
+            if self._next_shard % self.processes.size == self.processes.rank:
+                self._features(self._next_shard, shard)
+            notify("features", len(shard))
+            self._next_shard += 1
+        return True
 
     def _make(self, batch: Sequence[Request]) -> list[SampleLine]:
-        if not batch:
-            return []
         primed = [self._prime(request) for request in batch]
         with Meter(self.extractor.device) as meter:
             clips = self.generator.generate(primed)
@@ -113,7 +141,7 @@ class SampleStore:
         lines = [
             self._audit(request, clip).model_copy(update=cost) for request, clip in zip(primed, clips, strict=True)
         ]
-        append_lines(self.run / "samples.jsonl", lines)
+        append_lines(self._own_lines, lines)
         return lines
 
     def _prime(self, request: Request) -> Request:
@@ -151,14 +179,10 @@ class SampleStore:
         given = self._given_frames(request)
         if given is not None and len(clip) == self.protocol.clip.frames:
             clip = self._with_given_frames(clip, given)
-        verdict = audit_clip(
-            clip, frames=self.protocol.clip.frames, size=self._size, sample_id=request.id, seen=self._seen
-        )
+        verdict = audit_clip(clip, frames=self.protocol.clip.frames, sample_id=request.id)
         if not verdict.ok:
             found = {"kind": verdict.kind, "reason": verdict.reason, "frames_sha256": verdict.sha256}
             return line.model_copy(update=found)
-        self._seen.setdefault(verdict.sha256, request.id)
-        self._size = self._size or (clip.shape[1], clip.shape[2])
         with whole_file(self._spooled(request.id)) as temporary, temporary.open("wb") as file:
             np.save(file, clip)
         name = ""
@@ -191,11 +215,22 @@ class SampleStore:
         if good and self.shards.ids(number) != ids:
             clips = [self._frames_again(request) for request in good]
             with Meter(self.extractor.device) as meter:
-                self.shards.write(number, ids, self.extractor(clips, ids, self.extractor.needs))
+                self.shards.write(number, ids, self._extracted(clips, ids))
             self.scoring.add(meter.cost)
             self.scored += len(good)
         for request in good:
             self._spooled(request.id).unlink(missing_ok=True)
+
+    def _extracted(self, clips: Sequence[Clip], ids: Sequence[str]) -> Arrays:
+        """Features of one shard. Clips of several sizes, of which most will be rejected, do not go in one batch."""
+        sizes = [clip.shape[1:3] for clip in clips]
+        found: list[tuple[list[int], Arrays]] = []
+        for size in dict.fromkeys(sizes):
+            rows = [row for row, of_row in enumerate(sizes) if of_row == size]
+            arrays = self.extractor([clips[row] for row in rows], [ids[row] for row in rows], self.extractor.needs)
+            found.append((rows, arrays))
+        order = np.argsort([row for rows, _ in found for row in rows])
+        return {name: np.concatenate([arrays[name] for _, arrays in found])[order] for name in found[0][1]}
 
     def _frames_again(self, request: Request) -> Clip:
         """The exact frames of a finished sample: from the spool, or made again and checked against their hash."""
@@ -217,3 +252,25 @@ class SampleStore:
 
     def _spooled(self, sample_id: str) -> Path:
         return self.run / "spool" / f"{sample_id}.npy"
+
+
+def meet_in(run: Path, processes: Processes) -> None:
+    """Until every process sees the folder as the first one has left it. Raises UserError if it is not one folder."""
+    said = processes.gather(_look_of(run) if processes.is_first else "")[0]
+    until = time.monotonic() + SHARED_FOLDER_S
+    while not processes.is_first and _look_of(run) != said:
+        if time.monotonic() > until:
+            raise UserError(
+                f"{run} is not one folder for process {processes.rank} and process 0; --out has to be on a disk that"
+                " all nodes share"
+            )
+        processes.pause()
+    processes.gather()
+
+
+def _look_of(run: Path) -> str:
+    digest = hashlib.sha256()
+    for name in ("manifest.json", SAMPLES_FILE):
+        with suppress(OSError):
+            digest.update((run / name).read_bytes())
+    return digest.hexdigest()

@@ -58,20 +58,30 @@ def prompts(file: Path | None, **flags: Any) -> Finished:
 
 
 def _run(benchmark: str, title: str, data: Path | None, options: dict[str, Any], **flags: Any) -> Finished:
+    from eval.processes import EndedByAnotherError, joined
     from eval.runner import run_benchmark
     from eval.terminal import Stages
 
     if flags["offline"]:
         set_offline()
-    settings = _settings(benchmark, title, data, options, flags)
-    with Stages(quiet=flags["quiet"]) as stages:
-        outcomes = run_benchmark(settings, stages)
-    return _answer(settings, outcomes, as_json=flags["as_json"])
+    try:
+        with joined() as processes:
+            settings = _settings(benchmark, title, data, options, flags)
+            with Stages(quiet=flags["quiet"] or not processes.is_first) as stages:
+                outcomes = run_benchmark(settings, stages, processes)
+            as_json = flags["as_json"]
+            if not processes.is_first:
+                # torchrun stops all processes once one ends with a code; a partial run's is the first one's to give.
+                return Finished(json=as_json)
+            return _answer(settings, outcomes, as_json=as_json)
+    except EndedByAnotherError as ended:
+        raise click.exceptions.Exit(ended.exit_code) from None
 
 
 def _settings(
     benchmark: str, title: str, data: Path | None, options: dict[str, Any], flags: dict[str, Any]
 ) -> Settings:
+    from eval.processes import size_of_world
     from eval.protocols import DEFAULTS, get_protocol
     from eval.records import Choice
     from eval.runner import Settings
@@ -95,6 +105,8 @@ def _settings(
         Choice(name="protocol", value=name, reason=protocol.title, origin=origin_of("protocol_name")),
         Choice(name="workers", value=str(workers), reason=why_workers, origin=origin_of("workers")),
     ]
+    if (size := size_of_world()) > 1:
+        choices.append(Choice(name="processes", value=str(size), reason="started by torchrun"))
     return Settings(
         benchmark=benchmark,
         title=title,
@@ -192,29 +204,47 @@ def _open_data(benchmark: str, data: Path | None, options: dict[str, Any], proto
 
 
 def choose_device(name: str) -> tuple[str, str]:
-    """The device and why. Raises MissingPrerequisite for one that this machine lacks, UserError for a bad name."""
+    """The device and why; of several processes on a machine each has a GPU of its own.
+
+    Raises MissingPrerequisite for one that this machine lacks, UserError for a bad name.
+    """
     import torch
 
+    from eval.processes import local_rank, size_of_world
+
+    own, found = local_rank(), torch.cuda.device_count()
     if name == "auto":
-        if torch.cuda.is_available():
-            return "cuda:0", f"{torch.cuda.device_count()} GPU found"
-        return "cpu", "no GPU found"
+        if not torch.cuda.is_available():
+            return "cpu", "no GPU found"
+        if own >= found:
+            raise MissingPrerequisite(f"{_too_few_gpus(own, found)}, or --device cpu")
+        return f"cuda:{own}", f"{found} GPU found"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        here = f"{torch.cuda.device_count()} GPUs found"
+    if size_of_world() > 1 and device.type == "cuda":
+        if ":" in name:
+            raise UserError(f"--device {name} would give all processes one GPU; --device cuda gives each its own")
+        if own >= found:
+            raise MissingPrerequisite(f"{_too_few_gpus(own, found)}, or --device cpu")
+        return f"cuda:{own}", "one for each process"
+    if device.type == "cuda" and (device.index or 0) >= found:
+        here = f"{found} GPUs found"
         raise MissingPrerequisite(f"device {name} is not here ({here}); use --device cpu, or a machine with one")
     return name, ""
 
 
+def _too_few_gpus(own: int, found: int) -> str:
+    return f"process {own} of this machine has no GPU of its own ({found} found); use --nproc-per-node {found or 1}"
+
+
 def choose_workers(asked: int | None) -> tuple[int, str]:
-    import os
+    from cogvideo.cores import available_cores
 
     if asked is not None:
         return asked, ""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     return min(cores, 8), f"{cores} cores"
 
 

@@ -55,12 +55,16 @@ class Request:
 
 @dataclass(frozen=True)
 class GeneratorContext:
-    """Where and how a generator may work. `workers` never changes a clip; `device` and `dtype` may in the last bit."""
+    """Where and how a generator may work. `workers` never changes a clip; `device` and `dtype` may in the last bit.
+
+    `process` is the number of this process among several that make samples of one run.
+    """
 
     device: str = "cpu"
     dtype: str = "float32"
     workers: int = 1
     seed: int = 0
+    process: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,8 @@ class Generator(ABC):
     protocol asks for were made to fit it, or what they were made from that the protocol does not give: each is part of
     the fingerprint. `peak_bytes` is the most memory that programs of its own took, for the record of cost. `origins`
     maps a request's id to what its clip was read or made from ({"file": ..., "sha256": ...}, {"prompt": ...}); it is
-    filled by `generate`, for generators where this is not the request alone.
+    filled by `generate`, for generators where this is not the request alone. `tell`, set for each run, takes a few
+    words on how far a long call is, for whoever watches.
     """
 
     name: str
@@ -98,6 +103,7 @@ class Generator(ABC):
     not_comparable: tuple[str, ...] = ()
     departures: tuple[str, ...] = ()
     peak_bytes: int = 0
+    tell: Callable[[str], None] = staticmethod(lambda _: None)
 
     @property
     def origins(self) -> Mapping[str, Mapping[str, str]]:

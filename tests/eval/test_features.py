@@ -1,11 +1,17 @@
 """Features: shards that are whole and fixed by the plan, computed once, and a cache that notices every change."""
 
+import json
+import os
+import subprocess
+import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from cogvideo.errors import UserError
 from cogvideo.video import write_video
@@ -134,6 +140,16 @@ def test_features_of_a_run_come_in_id_order_with_their_labels(tmp_path):
     assert found.values.tolist() == [[0, 1], [2, 3], [2, 2]]
 
 
+def test_samples_that_were_rejected_beside_others_are_left_out(tmp_path):
+    lines = [SampleLine(id=f"{k:05d}", index=k, prompt="", seed=0, ok=k != 1) for k in range(3)]
+    append_lines(tmp_path / "samples.jsonl", lines)
+    values = np.arange(6, dtype=np.float32).reshape(3, 2)
+    ShardFolder(tmp_path / "features").write(0, [line.id for line in lines], {"k:l": values})
+    found = load_features(tmp_path, "k", "l")
+    assert found.ids == ("00000", "00002")
+    assert found.values.tolist() == [[0, 1], [4, 5]]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_real_features_are_computed_once(network, real_clips, workers):
     run = extractor("colour")
@@ -162,6 +178,109 @@ def test_only_the_missing_shard_is_made_again(network, real_clips):
         features.compute(real_clips, lambda _: None)
         assert network.calls == [8, 8]
         assert folder.file(0).read_bytes() == before
+
+
+def test_a_shard_that_another_makes_is_waited_for_and_not_made(network, real_clips):
+    run = extractor("colour")
+    with DecodePool(0) as pool:
+        features = RealFeatures(run, pool)
+        folder = features.folder(run.needs[0], real_clips)
+        folder.path.mkdir(parents=True)
+        other = FileLock(folder.lock(0), thread_local=False)
+        other.acquire()
+
+        def write_and_let_go():
+            folder.write(0, [clip.id for clip in real_clips[:SHARD]], {"theirs": np.ones((SHARD, 3), np.float32)})
+            other.release()
+
+        done, waited = [], []
+        threads = []
+
+        def pause():
+            waited.append(list(done))
+            if len(waited) == 2:
+                threads.append(threading.Thread(target=write_and_let_go))
+                threads[0].start()
+                threads[0].join()
+
+        features.compute(real_clips, done.append, pause)
+    assert waited == [[4], [4]]  # the rest was made meanwhile
+    assert done == [4, SHARD]
+    assert network.calls == [8]
+    with np.load(folder.file(0)) as stored:
+        assert "theirs" in stored
+
+
+def test_a_claim_ends_with_an_error(network, real_clips, monkeypatch):
+    plain = Means.__call__
+    monkeypatch.setattr(Means, "__call__", lambda self, x: {"colour": torch.full((len(x), 3), torch.inf)})
+    run = extractor("colour")
+    with DecodePool(0) as pool:
+        features = RealFeatures(run, pool)
+        with pytest.raises(UserError, match="not finite"):
+            features.compute(real_clips, lambda _: None)
+        monkeypatch.setattr(Means, "__call__", plain)
+        features.compute(real_clips, lambda _: None)
+        assert not list(features.folder(run.needs[0], real_clips).path.glob(".*.lock"))
+
+
+AT_ONCE = """
+import json, sys, time
+from pathlib import Path
+import torch
+from eval.decoding import DecodePool
+from eval.detectors.contract import Detector
+from eval.features import Extractor, RealFeatures, needs_of
+from eval.generators.contract import ClipRef
+from eval.plan import RealClip
+from eval.protocol import ClipRule, MetricSpec, Preprocess, Protocol
+from eval.registry import Entry, detectors
+
+calls = []
+class Means(Detector):
+    name, layers, chunk = "means", {"colour": 3}, 16
+    def __call__(self, clips_BCTHW):
+        calls.append(1)
+        time.sleep(0.05)
+        return {"colour": clips_BCTHW.mean(dim=(2, 3, 4))}
+
+detectors.entries["means"] = Entry("means", lambda *_, **__: Means(), "", {})
+rule = ClipRule(frames=4, choice="first", size=(8, 8))
+spec = MetricSpec("m", "fvd", "means", "", "colour", Preprocess("p", geometry="none"))
+needs = needs_of(Protocol("p", "ucf101", "", rule, (spec,), 2, None, "all"))
+me, others, *paths = sys.argv[1:]
+clips = [RealClip(ClipRef(f"{k}", paths[k % len(paths)], 0, 4), "", "", "") for k in range(320)]
+Path(me).touch()
+while not Path(others).exists():
+    time.sleep(0.001)
+with DecodePool(int(me[-1])) as pool:
+    features = RealFeatures(Extractor(needs, rule, {}), pool)
+    features.compute(clips, lambda _: None)
+    values = features.load(clips, needs[0], "colour").values
+print(json.dumps({"calls": len(calls), "sum": float(values.sum())}))
+"""
+
+
+def test_two_runs_at_once_share_the_work_and_do_none_of_it_twice(real_clips, tmp_path):
+    paths = [clip.ref.path for clip in real_clips]
+    places = [str(tmp_path / "ready0"), str(tmp_path / "ready1")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", AT_ONCE, places[k], places[1 - k], *paths],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for k in range(2)
+    ]
+    said = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    first, second = (json.loads(out) for out, _ in said)
+    assert first["calls"] + second["calls"] == 320 // SHARD
+    assert min(first["calls"], second["calls"]) > 0
+    assert first["sum"] == second["sum"]
 
 
 def test_everything_that_moves_a_value_moves_the_cache(network, real_clips, monkeypatch):

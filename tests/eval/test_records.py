@@ -12,10 +12,13 @@ from eval.records import (
     Counts,
     DataFacts,
     GeneratorFacts,
+    LineReader,
     MetricResult,
     Result,
     SampleLine,
     append_lines,
+    fold_parts,
+    part_file,
     read_result,
     read_samples,
     stable_view,
@@ -160,3 +163,38 @@ def test_samples_are_written_anew_with_their_scores(tmp_path):
     append_lines(tmp_path / "samples.jsonl", [line(0), line(1)])
     write_samples(tmp_path, [s.model_copy(update={"scores": {"m": 0.5}}) for s in read_samples(tmp_path).values()])
     assert [s.scores for s in read_samples(tmp_path).values()] == [{"m": 0.5}] * 2
+
+
+def test_parts_of_several_processes_are_read_and_folded_in_order(tmp_path):
+    old = [SampleLine(id="00000", index=0, prompt="", seed=1, ok=False, kind="no-clip")]
+    append_lines(tmp_path / "samples.jsonl", old)
+    for rank, ids in enumerate((("00000", "00002"), ("00001", "00003"))):
+        lines = [SampleLine(id=i, index=int(i), prompt="", seed=2, ok=True) for i in ids]
+        append_lines(part_file(tmp_path, rank), lines)
+    with part_file(tmp_path, 1).open("a") as file:
+        file.write('{"id": "00005", "torn')
+    assert {i: line.seed for i, line in read_samples(tmp_path).items()} == dict.fromkeys(
+        ("00000", "00001", "00002", "00003"), 2
+    )
+    fold_parts(tmp_path)
+    assert not (tmp_path / "parts").exists()
+    assert list(read_samples(tmp_path)) == ["00000", "00001", "00002", "00003"]
+
+
+def test_a_reader_gives_whole_lines_as_they_come(tmp_path):
+    path = tmp_path / "some.jsonl"
+    reader = LineReader(path)
+    assert reader.new() == []
+    lines = [SampleLine(id=f"{k}", index=k, prompt="é\u2028", seed=k, ok=True) for k in range(3)]
+    append_lines(path, lines[:2])
+    assert reader.new() == lines[:2]
+    assert reader.new() == []
+    text = (lines[2].model_dump_json() + "\n").encode()
+    for at in (1, len(text) // 2, len(text)):
+        with path.open("ab") as file:
+            file.write(text[:at] if at == 1 else text[1 : len(text) // 2] if at < len(text) else text[len(text) // 2 :])
+        assert reader.new() == ([] if at < len(text) else lines[2:])
+    with path.open("ab") as file:
+        file.write(b"nonsense\n")
+    with pytest.raises(UserError, match="line 4 is damaged"):
+        reader.new()

@@ -19,6 +19,7 @@ from eval.generators.command.exchange import FORMATS, Exchange
 from eval.generators.command.process import run, tail
 from eval.generators.contract import Clip, Generator, GeneratorContext, Rejection, Request
 from eval.generators.spec import check_options, one_of, positive_number, whole_number
+from eval.processes import without_torchrun
 from eval.protocol import Protocol
 from eval.registry import generators
 
@@ -31,13 +32,14 @@ WHOLE_FILE_BYTES = 64 << 20
 class CommandGenerator(Generator):
     """Runs the program for all samples that are still to be made, or for `batch` at a time, and reads its videos."""
 
-    def __init__(self, argument: str, options: Mapping[str, str]) -> None:
+    def __init__(self, argument: str, options: Mapping[str, str], context: GeneratorContext) -> None:
         check_options(KIND, options, NAMES)
         self._argv = _argv(argument)
         self._batch = whole_number(KIND, options, "batch", None, least=1)
         self._timeout = positive_number(KIND, options, "timeout")
         self._suffix = "." + one_of(KIND, options, "format", FORMATS, "mp4")
         self._given = {name: value for name, value in sorted(options.items()) if name == "format"}
+        self._process, self._device = context.process, context.device
         self._protocol: Protocol | None = None
         self._folder: Path | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
@@ -98,7 +100,7 @@ class CommandGenerator(Generator):
         if self._folder is None:
             self._temporary = tempfile.TemporaryDirectory(prefix="cogeval-command-")
             self._folder = Path(self._temporary.name)
-        return Exchange(KIND, self._folder, self._protocol, self._suffix)
+        return Exchange(KIND, self._folder, self._protocol, self._suffix, self._process)
 
     def _ask_from(self, first: str, exchange: Exchange) -> None:
         """Run the program for the pending requests from this one on, leaving out those whose video is whole."""
@@ -118,10 +120,11 @@ class CommandGenerator(Generator):
         try:
             ended = run(
                 [_filled(word, places) for word in self._argv],
-                environment={REQUESTS_VARIABLE: places["{requests}"], VIDEOS_VARIABLE: places["{videos}"]},
+                environment=self._environment(places),
                 stdout=exchange.stdout,
                 stderr=exchange.stderr,
                 seconds=seconds,
+                watch=lambda: self.tell(f"{exchange.written(requests):,} of {len(requests):,} videos written"),
             )
         except OSError as error:
             raise UserError(f"generator {KIND}: {self._argv[0]} cannot be started: {error.strerror or error}") from None
@@ -138,6 +141,15 @@ class CommandGenerator(Generator):
             f" {exchange.stderr}); videos that are whole are kept: mend it and run the same again"
         )
 
+    def _environment(self, places: Mapping[str, str]) -> dict[str, str]:
+        """Ours, with both places. Under `torchrun` a program is no process of ours, and sees its own GPU alone."""
+        found = without_torchrun(dict(os.environ))
+        if len(found) < len(os.environ) and self._device.startswith("cuda:"):
+            visible = [name for name in found.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+            index = int(self._device.partition(":")[2])
+            found["CUDA_VISIBLE_DEVICES"] = visible[index] if index < len(visible) else str(index)
+        return found | {REQUESTS_VARIABLE: places["{requests}"], VIDEOS_VARIABLE: places["{videos}"]}
+
 
 @generators.register(
     KIND,
@@ -147,7 +159,7 @@ class CommandGenerator(Generator):
 )
 def make(argument: str, options: Mapping[str, str], context: GeneratorContext) -> Generator:
     """`command:PROGRAM ARGUMENTS`. Raises UserError for no program, an open quote, or an unknown option or value."""
-    return CommandGenerator(argument, options)
+    return CommandGenerator(argument, options, context)
 
 
 def _argv(argument: str) -> list[str]:

@@ -26,12 +26,13 @@ FORMATS = (*sorted(suffix[1:] for suffix in VIDEO_SUFFIXES), ARRAY[1:])
 
 
 class Exchange:
-    """The folder of one run's requests and videos."""
+    """The folder of one run's requests and videos. Each `process` of several that use it has logs of its own."""
 
-    def __init__(self, kind: str, folder: Path, protocol: Protocol, suffix: str) -> None:
+    def __init__(self, kind: str, folder: Path, protocol: Protocol, suffix: str, process: int = 0) -> None:
         self.folder = folder
         self.videos = folder / "videos"
-        self.stdout, self.stderr = folder / "stdout.log", folder / "stderr.log"
+        number = f"-{process}" if process else ""
+        self.stdout, self.stderr = folder / f"stdout{number}.log", folder / f"stderr{number}.log"
         self._kind = kind
         self._protocol = protocol
         self._suffix = suffix
@@ -46,6 +47,11 @@ class Exchange:
                     old.unlink(missing_ok=True)
                 file.write(json.dumps(self._line(request), ensure_ascii=False) + "\n")
         return path
+
+    def written(self, requests: Iterable[Request]) -> int:
+        """How many of the requests have a file; nobody has looked into it yet."""
+        there = {path.stem for path in self.videos.iterdir()}
+        return sum(request.id in there for request in requests)
 
     def read(self, request: Request) -> Clip | Rejection:
         """The protocol's frames of the request's video, or why there are none."""

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 POLL_S = 0.05
+WATCH_S = 1.0
 GRACE_S = 5.0
 TAIL_BYTES = 4096
 TAIL_CHARACTERS = 300
@@ -35,11 +36,13 @@ def run(
     stdout: Path,
     stderr: Path,
     seconds: float | None = None,
+    watch: Callable[[], None] = lambda: None,
 ) -> Ended:
-    """Run `argv` in a process group of its own, with its output appended to two files.
+    """Run `argv` in a process group of its own, with `environment` and with its output appended to two files.
 
     When the time is over, or this process is told to stop (Ctrl-C, SIGTERM), the whole group gets SIGTERM and, if that
-    does not end it, SIGKILL. Nothing of the group outlives this call. Raises OSError if the program cannot be started.
+    does not end it, SIGKILL. Nothing of the group outlives this call. `watch` is called about
+    once a second while it runs. Raises OSError if the program cannot be started.
     """
     with stdout.open("ab") as out, stderr.open("ab") as err, _terminated_as_interrupted():
         process = subprocess.Popen(
@@ -47,13 +50,17 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
-            env={**os.environ, **environment},
+            env=dict(environment),
             start_new_session=True,
         )
         deadline = None if seconds is None else time.monotonic() + seconds
         is_overrun = False
+        watched = time.monotonic()
         try:
             while not _has_ended(process):
+                if time.monotonic() - watched > WATCH_S:
+                    watch()
+                    watched = time.monotonic()
                 if deadline is not None and time.monotonic() > deadline:
                     is_overrun = True
                     break
