@@ -257,7 +257,7 @@ def _store() -> Store:
 
 
 def _outlast_torchrun() -> None:
-    """This process is about to end with a code of its own: not with that of the signal that the first to end sets off."""
+    """This process is about to end with its own code, not with that of the signal that the first to end sets off."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

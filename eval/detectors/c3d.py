@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cogvideo.errors import UserError
 from eval.detectors.engine import Engine, VideoDetector
-from eval.detectors.layers import scaled
+from eval.detectors.layers import require_size, scaled
 from eval.detectors.state import fit_state, known_options, read_state
 from eval.registry import detectors
 
@@ -66,11 +65,7 @@ class C3D(nn.Module):
 
     def forward(self, clips_BCTHW: Tensor) -> dict[str, Tensor]:
         """Layers `fc6`, `fc7` (after ReLU), `fc8` (logits), `prob` (softmax). Raises UserError on another size."""
-        if tuple(clips_BCTHW.shape[2:]) != self.input_size:
-            raise UserError(
-                f"this C3D reads clips of {_x(self.input_size)} (frames x height x width), got "
-                f"{_x(tuple(clips_BCTHW.shape[2:]))}: its linear layers fit no other size"
-            )
+        require_size("C3D", self.input_size, clips_BCTHW, "its linear layers fit no other size")
         x = clips_BCTHW
         for name, (_, pool) in CONVOLUTIONS.items():
             x = functional.relu(getattr(self, name)(x))
@@ -81,10 +76,6 @@ class C3D(nn.Module):
         fc7 = functional.relu(self.fc7(self.dropout(fc6)))
         fc8 = self.fc8(self.dropout(fc7))
         return {"fc6": fc6, "fc7": fc7, "fc8": fc8, "prob": fc8.softmax(1)}
-
-
-def _x(size: tuple[int, ...]) -> str:
-    return " x ".join(map(str, size))
 
 
 @detectors.register(

@@ -9,10 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cogvideo.errors import UserError
+
 
 def scaled(channels: int, width: float) -> int:
     """Channels of a narrower network: a multiple of eight, so that vector instructions stay full; width 1 is exact."""
     return max(8, 8 * round(channels * width / 8))
+
+
+def require_size(network: str, expected: tuple[int, ...], clips_BCTHW: Tensor, reason: str) -> None:
+    """Raises UserError for clips of another (T, H, W) than the one that a network's weights are made for."""
+    came = tuple(clips_BCTHW.shape[2:])
+    if came != tuple(expected):
+        wanted, got = (" x ".join(map(str, size)) for size in (expected, came))
+        raise UserError(f"this {network} reads clips of {wanted} (frames x height x width), got {got}: {reason}")
 
 
 def tensorflow_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cogvideo.errors import UserError
 from eval.detectors.engine import Engine, VideoDetector
+from eval.detectors.layers import require_size
 from eval.detectors.state import fit_state, known_options, read_state
 from eval.registry import detectors
 
@@ -112,11 +112,7 @@ class VideoMAE(nn.Module):
 
     def forward(self, clips_BCTHW: Tensor) -> dict[str, Tensor]:
         """`pooled` (B, D): the mean over tokens after its norm; `logits` (B, K). Raises UserError on another size."""
-        if tuple(clips_BCTHW.shape[2:]) != self.expected:
-            raise UserError(
-                f"this VideoMAE reads clips of {_x(self.expected)} (frames x height x width), got "
-                f"{_x(tuple(clips_BCTHW.shape[2:]))}: its table of places fits no other size"
-            )
+        require_size("VideoMAE", self.expected, clips_BCTHW, "its table of places fits no other size")
         x_BND = self.patch_embed(clips_BCTHW)
         x_BND = x_BND + self.places.to(x_BND.dtype)
         for block in self.blocks:
@@ -130,10 +126,6 @@ def sine_table(n: int, width: int) -> Tensor:
     rates = 10000.0 ** (-2 * (torch.arange(width, dtype=torch.float64) // 2) / width)
     angles = torch.arange(n, dtype=torch.float64)[:, None] * rates
     return torch.where(torch.arange(width) % 2 == 0, angles.sin(), angles.cos()).float()[None]
-
-
-def _x(size: tuple[int, ...]) -> str:
-    return " x ".join(map(str, size))
 
 
 @detectors.register(

@@ -40,7 +40,8 @@ pytestmark = pytest.mark.slow
 def start(place: Path, size: int, *more: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
     (place / "mine.py").write_text(FUNCTION)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COGEVAL_HOME": str(home or place / "home")}
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
+    launch = several if size > 1 else []
     command = [sys.executable, *launch, "-m", "cogeval", *COMMAND, *more]
     return subprocess.run(command, env=environment, cwd=place, capture_output=True, text=True, timeout=300, check=False)
 
@@ -90,7 +91,7 @@ def alone(tmp_path_factory) -> Path:
     """The run of one process, and its place: data and real features are in `home` from then on."""
     place = tmp_path_factory.mktemp("alone")
     done = start(place, 1)
-    assert set(codes(done)) == {4}, done.stderr
+    assert done.returncode == 4, done.stderr
     result = read_result(only_run(place))
     assert (result.status, result.counts.ok, result.counts.reasons) == ("partial", 39, {"duplicate": 1})
     return place
@@ -106,6 +107,7 @@ def test_the_number_of_processes_changes_no_number(alone, tmp_path, size):
     is_tidy(run)
     assert (run / "report.html").exists()
     assert read_result(run).environment["processes"] == str(size)
+    assert json.loads(done.stdout)["runs"][0]["run"].endswith(run.name)
     # One process speaks: one JSON object, and each stage once.
     assert len(json.loads(done.stdout)["runs"]) == 1
     assert done.stderr.count("  score ") == 1
@@ -139,14 +141,3 @@ def test_an_error_of_one_process_is_one_line_and_ends_all(alone, tmp_path):
     assert "raised ValueError: no more memory" in line
     assert "Traceback" not in done.stderr.partition("torch.distributed.elastic")[0]
     assert only_run(tmp_path).joinpath("parts").exists()
-
-
-def test_bad_usage_is_one_line_and_other_commands_run_once(tmp_path):
-    done = start(tmp_path, 2, "--no-such-flag")
-    assert set(codes(done)) == {2}, done.stderr
-    assert sum(line.startswith("error: ") for line in done.stderr.splitlines()) == 1
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [sys.executable, *launch, "-m", "cogeval", "list", "protocols"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("ucf101-shapes-128 ") == 1

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from torch.distributed import HashStore
 
+import cogeval
 from cogvideo.cores import available_cores
 from cogvideo.errors import MissingPrerequisite, UserError
 from eval import processes as subject
@@ -81,7 +82,7 @@ def test_a_silent_process_is_missed_and_a_busy_one_is_not(monkeypatch):
     store = HashStore()
     first, gone, busy = (Joined(store, rank, 3) for rank in range(3))
     gone.leave(seconds=0)  # its machine is gone: no beat any more
-    for seconds in (11, 111, 222, 311):
+    for seconds in (11, 111, 222, 312):
         first.check()
         clock[0] = seconds
         store.add(f"{subject.PREFIX}/beat/2", 1)
@@ -168,3 +169,18 @@ def test_a_gpu_for_each_process(monkeypatch):
     for name in ("auto", "cuda"):
         with pytest.raises(MissingPrerequisite, match="process 2 of this machine has no GPU of its own"):
             choose_device(name)
+
+
+def test_one_of_many_leaves_speech_and_other_commands_to_the_first(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert cogeval.main(["ucf101", "--no-such-flag"]) == 2
+    assert cogeval.main(["list", "protocols"]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
+    monkeypatch.setenv("RANK", "0")
+    assert cogeval.main(["ucf101", "--no-such-flag"]) == 2
+    assert cogeval.main(["list", "protocols"]) == 0
+    said = capsys.readouterr()
+    assert said.err.count("error: ") == 1
+    assert "ucf101-shapes-128" in said.out

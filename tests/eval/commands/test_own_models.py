@@ -62,7 +62,7 @@ def generators(*specs):
 @pytest.mark.slow
 def test_everything_stands_in_one_table_beside_cogvideo(door, tiny_pipeline):
     pipelines = [f"diffusers:{tiny_pipeline(name)}?{options}" for name, options in PIPELINES.items()]
-    everything = [*pipelines, "python:mine.py:soft_noise", program(), "cogvideo?size=tiny&superres=off"]
+    everything = [*pipelines, "python:mine.py:soft_noise", program(), "cogvideo"]
     code, out, err = door("ucf101", *SMALL, *generators(*everything), "--json")
     assert code == 0, err
     runs = [run["result"] for run in json.loads(out)["runs"]]
@@ -76,7 +76,7 @@ def test_everything_stands_in_one_table_beside_cogvideo(door, tiny_pipeline):
         assert run["generator"]["description"]["kind"] in ("diffusers", "python", "command", "cogvideo")
     code, out, err = door("ucf101", *SMALL, *generators(*everything))
     assert code == 0, err
-    for name in (*PIPELINES, "mine.py:soft_noise", "program.py", "random-tiny"):
+    for name in (*PIPELINES, "mine.py:soft_noise", "program.py", "cogvideo-tiny"):
         assert name in out.replace("\n", "")
 
 

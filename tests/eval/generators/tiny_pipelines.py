@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import diffusers
 import torch
@@ -18,6 +19,7 @@ from transformers import (
     UMT5EncoderModel,
 )
 
+Model = TypeVar("Model", diffusers.UNet2DConditionModel, diffusers.UNet3DConditionModel)
 PIXELS = 64
 WIDTH = 8
 
@@ -32,16 +34,7 @@ def cogvideox_image_to_video() -> diffusers.DiffusionPipeline:
 
 def modelscope() -> diffusers.DiffusionPipeline:
     """ModelScope's text-to-video, as diffusers names it."""
-    unet = diffusers.UNet3DConditionModel(
-        sample_size=PIXELS // 8,
-        block_out_channels=(WIDTH, WIDTH),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
-        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
-        cross_attention_dim=WIDTH,
-        attention_head_dim=4,
-        norm_num_groups=2,
-    )
+    unet = _unet(diffusers.UNet3DConditionModel, "3D")
     return diffusers.TextToVideoSDPipeline(vae=_image_autoencoder(), unet=unet, scheduler=_ddim(), **_clip_text())
 
 
@@ -184,12 +177,17 @@ def _cogvideox_parts(channels: int) -> dict[str, object]:
 
 
 def _picture_unet() -> diffusers.UNet2DConditionModel:
-    return diffusers.UNet2DConditionModel(
+    return _unet(diffusers.UNet2DConditionModel, "2D")
+
+
+def _unet(kind: type[Model], suffix: str) -> Model:
+    """One layer of each sort, for pictures or for videos."""
+    return kind(
         sample_size=PIXELS // 8,
         block_out_channels=(WIDTH, WIDTH),
         layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        down_block_types=(f"CrossAttnDownBlock{suffix}", f"DownBlock{suffix}"),
+        up_block_types=(f"UpBlock{suffix}", f"CrossAttnUpBlock{suffix}"),
         cross_attention_dim=WIDTH,
         attention_head_dim=4,
         norm_num_groups=2,
