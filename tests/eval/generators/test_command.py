@@ -75,6 +75,37 @@ def test_a_program_makes_all_samples_in_one_go(program, tmp_path):
     assert generator.peak_bytes > 1 << 20
 
 
+def test_while_it_runs_the_videos_that_are_there_are_counted(program, monkeypatch):
+    monkeypatch.setattr("eval.generators.command.process.WATCH_S", 0.0)
+    generator, said = program(), []
+    generator.tell = said.append
+    generator.generate(requests())
+    assert said
+    assert set(said) <= {f"{n} of 3 videos written" for n in range(4)}
+
+
+def test_several_processes_share_the_videos_and_not_the_logs(tmp_path, monkeypatch):
+    """Each runs the program for its own samples, which does not take itself for one of them."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("MASTER_PORT", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM + "\nprint([os.environ.get(n) for n in ('WORLD_SIZE', 'RANK', 'CUDA_VISIBLE_DEVICES')])\n")
+    for number in range(2):
+        context = GeneratorContext(device=f"cuda:{number}", process=number)
+        spec = f"command:{shlex.quote(sys.executable)} {shlex.quote(str(path))} {{requests}}?format=npy"
+        generator = make_generator(spec, context)
+        mine = requests()[number::2]
+        generator.preflight(requests(), protocol())
+        generator.begin(tmp_path / "run", mine, lambda request: request)
+        for request in mine:
+            np.testing.assert_array_equal(generator.generate([request])[0], noise(request))
+    logs = [(tmp_path / "run" / name).read_text().strip() for name in ("stdout.log", "stdout-1.log")]
+    assert logs == ["[None, None, '4']", "[None, None, '6']"]
+    assert len(list((tmp_path / "run" / "videos").iterdir())) == 3
+
+
 def test_batches_are_as_large_as_they_are_asked_for(program, tmp_path):
     made = program(options="?format=npy&batch=2").generate(requests(3))
     np.testing.assert_array_equal(made[2], noise(requests(3)[2]))
