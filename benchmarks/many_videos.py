@@ -1,9 +1,10 @@
 """Peak memory of 1,000 and of 10,000 generated videos, their throughput, and which part of the work sets it.
 
-python benchmarks/many_videos.py [--samples 1000,10000] [--size 64]
+python benchmarks/many_videos.py [--samples 1000,10000] [--metric fvd] [--protocol ucf101-shapes-128]
 
 Each count is a whole `cogeval ucf101` in a process of its own: samples made by the `noise` control, audited, spooled,
-turned into features of the embedded I3D and scored. The parts are then measured one by one on the same clips.
+turned into features (those of the embedded I3D, unless another metric is named) and scored. Then the parts of the work
+are measured one by one on real clips, always with the I3D.
 """
 
 from __future__ import annotations
@@ -22,12 +23,23 @@ from pathlib import Path
 import numpy as np
 
 
-def whole_run(samples: int, out: Path, *more: str) -> dict[str, float]:
+def whole_run(samples: int, out: Path, *, metric: str, protocol: str) -> dict[str, float]:
     """Peak bytes, CPU and wall seconds of one run, and what its result says of features."""
     command = [
         *(sys.executable, "-m", "cogeval", "ucf101", "--generator", "noise", "--samples", str(samples)),
-        *("--metric", "fvd", "--no-floor", "--no-keep-videos", "--replicates", "20", "--workers", "0"),
-        *("--quiet", "--json", "--out", str(out), *more),
+        *(
+            "--protocol",
+            protocol,
+            "--metric",
+            metric,
+            "--no-floor",
+            "--no-keep-videos",
+            "--replicates",
+            "20",
+            "--workers",
+            "0",
+        ),
+        *("--quiet", "--json", "--out", str(out)),
     ]
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
@@ -100,13 +112,15 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", default="1000,10000", help="counts, each a run of its own")
+    parser.add_argument("--metric", default="fvd", help="whose features are made")
+    parser.add_argument("--protocol", default="ucf101-shapes-128", help="one that has the metric, on embedded data")
     parser.add_argument("--clips", type=int, default=320, help="clips for the parts")
     given = parser.parse_args()
     print("samples   peak MiB   CPU s   wall s   samples/s (wall)   samples/s (CPU)")
     peaks = []
     with tempfile.TemporaryDirectory() as folder:
         for count in map(int, given.samples.split(",")):
-            run = whole_run(count, Path(folder) / str(count))
+            run = whole_run(count, Path(folder) / str(count), metric=given.metric, protocol=given.protocol)
             peaks.append((count, run["peak"]))
             print(
                 f"{count:7,} {run['peak'] / 2**20:10.1f} {run['cpu']:7.1f} {run['wall']:8.1f}"

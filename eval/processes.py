@@ -218,6 +218,11 @@ def local_rank() -> int:
     return _whole_number("LOCAL_RANK", 0)
 
 
+def local_size() -> int:
+    """How many of the processes are on this machine."""
+    return max(1, _whole_number("LOCAL_WORLD_SIZE", 1))
+
+
 def without_torchrun(environment: dict[str, str]) -> dict[str, str]:
     """The environment for a program of its own, which must not take itself for one of our processes."""
     return {

@@ -240,12 +240,16 @@ def _too_few_gpus(own: int, found: int) -> str:
 
 
 def choose_workers(asked: int | None) -> tuple[int, str]:
-    from cogvideo.cores import available_cores
+    import os
+
+    from eval.processes import local_size
 
     if asked is not None:
         return asked, ""
-    cores = available_cores()
-    return min(cores, 8), f"{cores} cores"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    here = local_size()
+    why = f"{cores} cores" + (f" for {here} processes" if here > 1 else "")
+    return max(1, min(cores // here, 8)), why
 
 
 def origin_of(parameter: str) -> str:

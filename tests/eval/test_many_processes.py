@@ -139,5 +139,6 @@ def test_an_error_of_one_process_is_one_line_and_ends_all(alone, tmp_path):
     assert done.stdout == ""
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "raised ValueError: no more memory" in line
-    assert "Traceback" not in done.stderr.partition("torch.distributed.elastic")[0]
+    # torchrun has a traceback of its own; ours would show the line that raised.
+    assert 'raise ValueError("no more memory")' not in done.stderr
     assert only_run(tmp_path).joinpath("parts").exists()

@@ -13,7 +13,7 @@ import cogeval
 from cogvideo.cores import available_cores
 from cogvideo.errors import MissingPrerequisite, UserError
 from eval import processes as subject
-from eval.commands.benchmarks import choose_device
+from eval.commands.benchmarks import choose_device, choose_workers
 from eval.processes import EndedByAnotherError, Joined, Processes, joined, share, without_torchrun
 
 
@@ -154,6 +154,7 @@ def test_cores_are_shared_on_one_machine(monkeypatch):
     for several, expected in (("1", 8), ("3", 2), ("64", 1)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", several)
         assert available_cores() == expected
+        assert choose_workers(None)[0] == expected
 
 
 def test_a_gpu_for_each_process(monkeypatch):
