@@ -10,9 +10,12 @@ from human_eval.analysis.findings import Resampling
 from human_eval.analysis.tables import StudyTables, read_tables
 from human_eval.analysis.write import write_analysis
 from human_eval.collected import collect
+from human_eval.copies import Copy, begun_ms, remember
 from human_eval.export import study_tables
 from human_eval.result_page import write_page
+from human_eval.running import Running
 from human_eval.serving import opened
+from human_eval.store.database import Database
 from human_eval.study.design import Study
 from human_eval.study.reading import read_study
 
@@ -24,14 +27,43 @@ def analyze_study(
 
     Raters that the author has decided to leave out are not in it; those that the rules screen out are shown both ways.
     """
-    study = read_study(folder)
-    if tables is not None:
-        found = replace(read_tables(tables, scales=scales_of(study)), models=tuple(m.id for m in study.models))
-    else:
-        found = _collected(folder, url)
-    settings = AnalysisSettings(resampling=Resampling(resamples=resamples, seed=seed))
-    result = analyze_tables(found, settings)
     target = out or folder / "analysis"
+    if tables is not None:
+        return analyze_folder(folder, target, tables, resamples=resamples, seed=seed)
+    with opened(folder, url) as (running, database):
+        return analyze_database(running, database, target, resamples=resamples, seed=seed)
+
+
+def analyze_folder(
+    folder: Path, target: Path, tables: Path, *, resamples: int, seed: int
+) -> tuple[AnalysisResult, list[Path]]:
+    """The same from the tables of an export."""
+    study = read_study(folder)
+    found = replace(read_tables(tables, scales=scales_of(study)), models=tuple(m.id for m in study.models))
+    result, paths = _written(study, found, target, resamples, seed)
+    names = tuple(path.name for path in paths)
+    remember(folder, Copy("analysis", str(target.resolve()), names, 0, str(tables.resolve()), resamples, seed))
+    return result, paths
+
+
+def analyze_database(
+    running: Running, database: Database, target: Path, *, resamples: int, seed: int
+) -> tuple[AnalysisResult, list[Path]]:
+    """The same from a database that is open."""
+    raters = database.read(lambda connection: collect(connection, running)).raters
+    left_out = [row["rater"] for row in raters if row["analysis"] == "leave out"]
+    found = study_tables(running, database).without(left_out)
+    result, paths = _written(running.study, found, target, resamples, seed)
+    names, begun = tuple(path.name for path in paths), database.read(begun_ms)
+    remember(running.folder, Copy("analysis", str(target.resolve()), names, begun, "", resamples, seed))
+    return result, paths
+
+
+def _written(
+    study: Study, tables: StudyTables, target: Path, resamples: int, seed: int
+) -> tuple[AnalysisResult, list[Path]]:
+    settings = AnalysisSettings(resampling=Resampling(resamples=resamples, seed=seed))
+    result = analyze_tables(tables, settings)
     paths = write_analysis(result, target)
     return result, [*paths, write_page(study, result, target / "analysis.html")]
 
@@ -49,10 +81,3 @@ def opinion_lines(result: AnalysisResult) -> list[str]:
             interval = f"{low:.2f} – {high:.2f}" if low is not None and high is not None else "n too small"
             lines.append(f"{aspect.aspect:<14} {one.model:<24} {one.mean:.2f}   {interval}   n = {one.n:,}")
     return lines + [f"! {note}" for note in result.notes]
-
-
-def _collected(folder: Path, url: str) -> StudyTables:
-    with opened(folder, url) as (running, database):
-        raters = database.read(lambda connection: collect(connection, running)).raters
-        left_out = [row["rater"] for row in raters if row["analysis"] == "leave out"]
-        return study_tables(running, database).without(left_out)

@@ -25,6 +25,7 @@ class Running:
     stimuli: dict[str, Stimulus]
     key: bytes
     clock: Clock = field(default_factory=Clock)
+    is_simulated: bool = False
 
     def name_for(self, purpose: str, *parts: object) -> str:
         """128 bits of a keyed hash, as hex."""
@@ -32,7 +33,12 @@ class Running:
         return hmac.new(self.key, text.encode(), hashlib.sha256).hexdigest()[:32]
 
     def pseudonym(self, ordinal: int) -> str:
-        """A rater's name in the data. It hangs on the place in the order, not on who they are elsewhere."""
+        """A rater's name in the data. It hangs on the place in the order, not on who they are elsewhere.
+
+        A synthetic rater has another one than the person with the same place, so that the two are never mixed up.
+        """
+        if self.is_simulated:
+            return "s-" + self.name_for("simulated rater", ordinal)[:10]
         return ("p-" if ordinal < 0 else "r-") + self.name_for("rater", ordinal)[:10]
 
     def outside_hash(self, source: str, outside_id: str) -> str:
@@ -40,7 +46,7 @@ class Running:
         return self.name_for("outside", source, outside_id)
 
     def trial_token(self, ordinal: int, position: int) -> str:
-        return self.name_for("trial", ordinal, position)
+        return self.name_for("simulated trial" if self.is_simulated else "trial", ordinal, position)
 
     def media_name(self, token: str, slot: int) -> str:
         """The last part of a video's address: another one for each rater, page and place."""

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from human_eval.app.desk import Desk, ForgedError, desk_of
 from human_eval.app.forms import read_form, whole
 from human_eval.app.pages import environment
+from human_eval.cleaning import clean_copies
 from human_eval.store.enrolling import rater_by_pseudonym
 from human_eval.store.forgetting import forget
 from human_eval.store.opening import note
@@ -192,7 +193,7 @@ async def withdraw(request: Request) -> Response:
     gone = await desk.write(lambda connection: forget(connection, desk.running, pseudonym=pseudonym))
     if not gone:
         return JSONResponse({"error": "no such rater"}, 404)
-    await run_in_threadpool(desk.database.scrub)
+    await run_in_threadpool(clean_copies, desk.running, desk.database, pseudonym, analyses_again=False)
     return RedirectResponse("/admin", 303)
 
 

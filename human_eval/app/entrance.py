@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 
 from sqlalchemy import Connection, insert, select
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
@@ -13,6 +14,7 @@ from human_eval.app.forms import clean, read_form, whole
 from human_eval.app.media import video_response
 from human_eval.app.pages import language_for, message, page
 from human_eval.app.tickets import Seat
+from human_eval.cleaning import clean_copies
 from human_eval.running import Running
 from human_eval.store.enrolling import (
     COMPLETE,
@@ -341,7 +343,7 @@ async def withdraw(request: Request) -> Response:
     pseudonym = await desk.write(lambda connection: forget(connection, running, withdrawal_key=given))
     if not pseudonym:
         return _withdrawal_page(request, seat, is_unknown=True)
-    desk.database.scrub()
+    await run_in_threadpool(clean_copies, running, desk.database, pseudonym, analyses_again=False)
     response = message(running, language_for(request, running), "withdraw_done", 200)
     response.delete_cookie(desk.tickets.seat_cookie)
     return response

@@ -259,13 +259,18 @@ def export(study: Path, database: str, out: Path | None, has_parquet: bool) -> N
 @click.argument("pseudonym", metavar="PSEUDONYM")
 @DATABASE
 def forget(study: Path, pseudonym: str, database: str) -> None:
-    """Remove a rater everywhere: database, its log, exports, analyses. PSEUDONYM is a name or a withdrawal key."""
-    from human_eval.exported import forget_rater
+    """Remove a rater everywhere. PSEUDONYM is a name or a withdrawal key.
 
-    rewritten = forget_rater(study, database, pseudonym)
+    The rows go from the database and its log; exports and analyses that were made are made again without them.
+    """
+    from human_eval.forgotten import forget_rater
+
+    cleaned = forget_rater(study, database, pseudonym)
     click.echo("removed one rater; nothing of theirs is left in the database")
-    for path in rewritten:
+    for path in cleaned.again:
         click.echo(f"again   {path}")
+    for path in cleaned.removed:
+        click.echo(f"gone    {path}")
     click.echo("copies that you made elsewhere (backups, downloads) are yours to clean")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 
 from cogvideo.errors import UserError
 from eval.records import whole_file
+from human_eval.copies import Copy, begun_ms, remember
 from human_eval.export import export_study
 from human_eval.serving import opened
 from human_eval.simulate.raters import simulate
@@ -78,7 +79,8 @@ def simulate_study(
         for old in place.glob("study.db*"):
             old.unlink()
         url = f"sqlite:///{(place / 'study.db').resolve()}"
-    with opened(folder, url, StillClock()) as (running, database):
+    with opened(folder, url, StillClock()) as (real, database):
+        running = replace(real, is_simulated=True)
         if database.read(lambda connection: connection.execute(select(func.count()).select_from(rater)).scalar()):
             raise UserError("--database already holds raters; give an empty one, simulated raters never join real ones")
         wanted = raters or running.study.quota.raters
@@ -97,7 +99,8 @@ def simulate_study(
                 say=lambda complete: say(f"{complete} of {wanted} sessions") if complete % 10 == 0 else None,
             )
         )
-        export_study(running, database, place / "export")
+        names = tuple(path.name for path in export_study(running, database, place / "export"))
+        remember(folder, Copy("export", str((place / "export").resolve()), names, database.read(begun_ms)))
         found = report(running, database, truth, happened, wanted)
     with whole_file(place / "report.json") as temporary:
         temporary.write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")

@@ -17,7 +17,7 @@ from sqlalchemy import MetaData, create_engine, insert, select
 
 from cogvideo.errors import UserError
 from human_eval.export import export_study
-from human_eval.exported import export_folder, forget_rater
+from human_eval.exported import export_folder
 from human_eval.running import open_running
 from human_eval.serving import expiring
 from human_eval.simulate.client import Client
@@ -269,55 +269,6 @@ def test_no_outside_identity_and_no_address_is_in_any_file(site) -> None:
     row = site.rows(select(rater))[0]
     assert row.source == "prolific"
     assert row.outside_hash == site.running.outside_hash("prolific", "5f3c9a7e1b2d")
-
-
-def test_forgetting_leaves_no_byte_in_database_log_or_exports(make_site, study_folder, tmp_path: Path) -> None:
-    site = make_site(study_folder)
-
-    async def journey() -> tuple[str, str]:
-        names = []
-        for identity in ("stays", "goes"):
-            client, _ = await site.enter(identity)
-            reply = None
-            while reply is None or reply.path != "/done":
-                reply = await site.answer(client)
-            form = next(f for f in read_page(reply.text)[0] if f.action == "/remark")
-            await client.post("/remark", form.values | {"words": f"remark of one who {identity} xylophone"})
-            names.append(site.place(client).pseudonym)
-        return names[0], names[1]
-
-    stays, goes = asyncio.run(journey())
-    tokens = [row.token for row in site.rows(select(trial.c.token).join(enrolment).where(enrolment.c.ordinal == 1))]
-    site.database.close()
-    export_folder(study_folder, out=tmp_path / "copy")
-    assert goes in (tmp_path / "copy" / "ratings.csv").read_text()
-    forget_rater(study_folder, "", goes)
-    data = b"".join(file.read_bytes() for file in study_folder.glob("study.db*"))
-    data += b"".join(file.read_bytes() for file in (tmp_path / "copy").iterdir())
-    for secret in (goes, "one who goes", *tokens):
-        assert secret.encode() not in data
-    assert stays.encode() in data
-    book = json.loads((tmp_path / "copy" / "codebook.json").read_text())
-    assert book["removed_raters"] == 1
-    with pytest.raises(UserError, match="is no rater of this study"):
-        forget_rater(study_folder, "", goes)
-
-
-def test_a_rater_withdraws_with_the_key_of_the_last_page(site) -> None:
-    async def journey() -> None:
-        client, _ = await site.enter("w")
-        await site.answer(client)
-        key = site.running.withdrawal_key(site.place(client).pseudonym)
-        stranger = Client(site.app)
-        form = read_page((await stranger.get("/withdraw")).text)[0][0]
-        assert (await stranger.post("/withdraw", form.values | {"key": "AAAA-BBBB"})).status == 422
-        assert site.count(rater) == 1
-        reply = await stranger.post("/withdraw", form.values | {"key": f" {key.lower()} "})
-        assert "Your answers are deleted" in reply.text
-        assert site.count(rater) == site.count(answer) == site.count(trial) == 0
-        assert (await client.get("/now")).path == "/"
-
-    asyncio.run(journey())
 
 
 def test_personal_columns_are_empty_after_the_promised_time(site) -> None:
