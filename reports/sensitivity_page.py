@@ -125,8 +125,14 @@ def render(record: Sensitivity, folder: str) -> str:
 def lead(record: Sensitivity) -> str:
     """The answer in a sentence: who punishes all, some or no corruption of time."""
     found = {kind: [m.label for m in record.metrics if sees_motion(m, record.corruptions) == kind] for kind in MOTION}
-    by = {"yes": "every corruption of time is punished by", "partly": "some are by", "no": "none is by"}
-    parts = [f"{by[kind]} {_joined(labels)}" for kind, labels in found.items() if labels]
+    first = {
+        "yes": "every corruption of time is punished by",
+        "partly": "some corruptions of time are punished by",
+        "no": "no corruption of time is punished by",
+    }
+    more = {"yes": first["yes"], "partly": "some are by", "no": "none is by"}
+    named = [(kind, labels) for kind, labels in found.items() if labels]
+    parts = [f"{(more if k else first)[kind]} {_joined(labels)}" for k, (kind, labels) in enumerate(named)]
     said = "; ".join(parts)
     return f"At full strength {said}." if said else "No metric has a value."
 

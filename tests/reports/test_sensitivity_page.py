@@ -8,7 +8,7 @@ import pytest
 
 from eval.records import DataFacts
 from eval.responses import CorruptionFacts, Curve, LeftOut, MetricResponse, Point, Sensitivity
-from reports.sensitivity_page import render
+from reports.sensitivity_page import lead, render
 
 
 def point(i, change, half=1.0):
@@ -85,3 +85,10 @@ def test_nothing_is_loaded_and_the_bytes_repeat(record):
     assert page == render(record, "run-1")
     assert not re.findall(r'(?:src|href)="(?!#|data:,|sensitivity\.json)[^"]*"', page)
     assert "default-src &#39;none&#39;" in page
+
+
+def test_the_first_sentence_names_what_it_is_about(record):
+    """Also where no metric sees everything: then it used to begin with "some are by"."""
+    blind = record.model_copy(update={"metrics": record.metrics[1:]})
+    assert lead(blind) == "At full strength no corruption of time is punished by FID."
+    assert lead(record.model_copy(update={"metrics": []})) == "No metric has a value."
