@@ -6,12 +6,25 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OURS = {"COGEVAL_CLIPS_DIR", "COGEVAL_HOME", "COGEVAL_REFERENCE_DIR", "COGEVAL_TEST_INSTALLED"}
+AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+# Two frames, so that a change that was just made is on the page, and then every transition at its end. Words change
+# their colour with the theme at once and the ground of a button in 120 ms: halfway there is no contrast to measure.
+SETTLE = """async () => {
+    const frame = () => new Promise((go) => requestAnimationFrame(go));
+    await frame();
+    await frame();
+    for (const one of document.getAnimations())
+        if (Number.isFinite(one.effect.getComputedTiming().endTime)) one.finish();
+    await frame();
+}"""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,3 +64,16 @@ def chromium() -> str:
     if path is None or importlib.util.find_spec("playwright") is None:
         absent("chromium is not installed (Debian: apt-get install chromium; pip install playwright)")
     return path
+
+
+@pytest.fixture(scope="session")
+def axe() -> Callable[[Any], list[str]]:
+    """Violations of WCAG A and AA on a page that has come to rest."""
+
+    def run(page: Any) -> list[str]:
+        module = pytest.importorskip("axe_playwright_python.sync_playwright")
+        page.evaluate(SETTLE)
+        found = module.Axe().run(page, options={"runOnly": {"type": "tag", "values": AXE_TAGS}})
+        return [f"{one['id']}: {one['nodes'][0]['html'][:160]}" for one in found.response["violations"]]
+
+    return run

@@ -27,7 +27,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 # Every stop of the tab key: what has the focus, whether its ring can be seen, and that the keyboard can leave it.
 STOP = """() => {
     const one = document.activeElement, style = getComputedStyle(one);
@@ -153,6 +152,7 @@ class Window:
     """A page in a browser, with everything that it asked for and complained about."""
 
     page: Any
+    find_barriers: Callable[[Any], list[str]]
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
@@ -163,9 +163,7 @@ class Window:
 
     def axe(self) -> list[str]:
         """Violations of WCAG A and AA."""
-        module = pytest.importorskip("axe_playwright_python.sync_playwright")
-        found = module.Axe().run(self.page, options={"runOnly": {"type": "tag", "values": AXE_TAGS}})
-        return [f"{one['id']}: {one['nodes'][0]['html'][:160]}" for one in found.response["violations"]]
+        return self.find_barriers(self.page)
 
     def until(self, expression: str, most: float = 60.0) -> None:
         """Waits for an expression to hold. The page's policy forbids the polling that a browser would do itself."""
@@ -212,7 +210,7 @@ def hostile_words() -> list[str]:
 
 
 @pytest.fixture
-def open_page(browser: Any) -> Iterator[Callable[..., Window]]:
+def open_page(browser: Any, axe: Callable[[Any], list[str]]) -> Iterator[Callable[..., Window]]:
     """`open_page(path, width=1280, **settings of the browser window)` from file://."""
     contexts = []
 
@@ -220,7 +218,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Window]]:
         context = browser.new_context(viewport={"width": width, "height": 900}, **settings)
         contexts.append(context)
         context.set_default_timeout(60_000)
-        window = Window(context.new_page())
+        window = Window(context.new_page(), axe)
         window.page.on("request", lambda request: window.requests.append(request.url))
         window.page.on(
             "console", lambda m: window.complaints.append(m.text) if m.type in ("error", "warning") else None

@@ -29,7 +29,6 @@ FLAGS = [
 ]
 # Only how long a broken page is waited for: a loaded machine may be slow.
 PATIENCE_S = 120
-AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 # All questions of a page answered alike (null: none, -1: as they are), the form sent as it is without a script.
 SEND = """([which, finish]) => {
     const form = document.querySelector("#answers");
@@ -53,18 +52,6 @@ def browser(chromium: str) -> Iterator:
         started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield started
         started.close()
-
-
-@pytest.fixture(scope="session")
-def axe() -> Callable[[Any], list[str]]:
-    """Violations of WCAG A and AA on a page."""
-    axe_module = pytest.importorskip("axe_playwright_python.sync_playwright")
-
-    def run(page) -> list[str]:
-        found = axe_module.Axe().run(page, options={"runOnly": {"type": "tag", "values": AXE_TAGS}})
-        return [f"{one['id']}: {one['nodes'][0]['html'][:120]}" for one in found.response["violations"]]
-
-    return run
 
 
 @pytest.fixture

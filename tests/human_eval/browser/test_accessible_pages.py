@@ -31,6 +31,24 @@ def problems_of(axe, page) -> list[str]:
     return found
 
 
+@pytest.mark.parametrize(("ground", "after"), [("#ffffff", []), ("#404040", ["color-contrast"])])
+def test_axe_sees_a_page_at_rest(browser, axe, ground: str, after: list[str]) -> None:
+    """The transition of our buttons, a thousand times as long: what counts is the colour in which it ends."""
+    page = browser.new_page(color_scheme="light")
+    page.set_content(
+        "<!doctype html><html lang='en'><title>t</title><style>"
+        f"a {{ color: #000000; background: {'#404040' if ground == '#ffffff' else '#ffffff'};"
+        " transition: background-color 120s; }"
+        f"@media (prefers-color-scheme: dark) {{ a {{ background: {ground}; }} }}"
+        "</style><main><h1>t</h1><a href='/now'>Continue</a></main>"
+    )
+    before = {one.partition(":")[0] for one in axe(page)}
+    page.emulate_media(color_scheme="dark")
+    found = [one.partition(":")[0] for one in axe(page)]
+    assert (sorted(before), found) == ([] if after else ["color-contrast"], after)
+    page.close()
+
+
 def changed(**settings):
     """study.yaml with other settings in its sections."""
 

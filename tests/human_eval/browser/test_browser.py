@@ -38,7 +38,6 @@ CUT_OFF = """() => {
     }
     return found;
 }"""
-AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
 class Person:
@@ -118,13 +117,6 @@ def choose(radio) -> None:
     assert radio.is_checked()
 
 
-def axe(page) -> list[str]:
-    """Violations of WCAG A and AA on a page."""
-    axe_module = pytest.importorskip("axe_playwright_python.sync_playwright")
-    found = axe_module.Axe().run(page, options={"runOnly": {"type": "tag", "values": AXE_TAGS}})
-    return [f"{one['id']}: {one['nodes'][0]['html'][:120]}" for one in found.response["violations"]]
-
-
 def widths(page) -> list[int]:
     """How far the page is wider than its window at the widths that matter; 320 px is 1280 px at 400 %."""
     found = []
@@ -139,7 +131,7 @@ def test_the_script_is_small() -> None:
     assert sum(file.stat().st_size for file in (FOLDER / "static").glob("*.js")) <= 20_000
 
 
-def test_from_consent_to_code_by_keyboard_alone(browser, serve_process, study_folder: Path) -> None:
+def test_from_consent_to_code_by_keyboard_alone(browser, serve_process, study_folder: Path, axe) -> None:
     server = serve_process(study_folder)
     person = Person(browser, server.address, study_folder)
     problems: dict[str, list[str]] = {}
@@ -192,7 +184,9 @@ def test_from_consent_to_code_by_keyboard_alone(browser, serve_process, study_fo
     assert events["play"] >= 9
 
 
-def test_at_four_hundred_per_cent_nothing_is_cut_off_or_covered(browser, serve_process, study_folder: Path) -> None:
+def test_at_four_hundred_per_cent_nothing_is_cut_off_or_covered(
+    browser, serve_process, study_folder: Path, axe
+) -> None:
     """What zooming a window of 1280 x 900 to 400 % does: 320 x 225 px of layout, four device pixels each."""
     server = serve_process(study_folder)
     small = {"viewport": {"width": 320, "height": 225}, "device_scale_factor": 4}
