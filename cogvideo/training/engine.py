@@ -102,7 +102,12 @@ class Engine:
                 "the processes; train it in one process"
             )
         self.optimizer = make_optimizer(
-            task, weight_decay=recipe.weight_decay, betas=recipe.betas, eps=recipe.eps, kind=recipe.optimizer
+            task,
+            weight_decay=recipe.weight_decay,
+            betas=recipe.betas,
+            eps=recipe.eps,
+            kind=recipe.optimizer,
+            dtype=torch.bfloat16 if self.options.is_half else torch.float32,
         )
         # What runs a batch: the task, or what the compiler made of it.
         self.runs: Callable[[Batch], dict[str, Tensor]] = torch.compile(task) if self.options.is_compiled else task

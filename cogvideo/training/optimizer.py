@@ -32,28 +32,75 @@ class Optimizer(Protocol):
     def step(self) -> Callable[[], Any]: ...
 
 
+MOMENTUM, ROUNDS = 0.95, 5
+# Of the polynomial that takes every singular value towards 1, as Jordan chose them.
+CUBIC = (3.4445, -4.7750, 2.0315)
+
+
 class MatrixMuon:
-    """Muon, which takes matrices alone, with filters (out, in, height, width) as matrices of `out` rows."""
+    """Muon, which takes matrices alone, with filters (out, in, height, width) as matrices of `out` rows.
 
-    def __init__(self, parameters: Sequence[nn.Parameter], weight_decay: float) -> None:
-        self.parameters = parameters
-        # They share the storage of the weights, which they move.
-        self.matrices = [nn.Parameter(one.detach().view(len(one), -1)) for one in parameters]
-        self.muon = torch.optim.Muon(self.matrices, 0.0, weight_decay, adjust_lr_fn="match_rms_adamw")
-        self.param_groups = self.muon.param_groups
-        for matrix in self.matrices:
-            self.muon.state[matrix] = {"momentum_buffer": torch.zeros_like(matrix)}
-        pairs = zip(parameters, self.matrices, strict=True)
-        self.state: dict[Tensor, dict[str, Any]] = {parameter: self.muon.state[matrix] for parameter, matrix in pairs}
+    torch.optim.Muon orthogonalises in bfloat16 whatever the run computes in, and one matrix after another: a CPU
+    without bfloat16 units spent more time on that than on the network. Here it is done in `dtype`, equal shapes
+    together.
+    """
 
+    def __init__(self, parameters: Sequence[nn.Parameter], weight_decay: float, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.param_groups: list[dict[str, Any]] = [
+            {"params": list(parameters), "lr": 0.0, "weight_decay": weight_decay}
+        ]
+        self.state: dict[Tensor, dict[str, Any]] = {
+            one: {"momentum_buffer": torch.zeros_like(one).flatten(1)} for one in parameters
+        }
+
+    @torch.no_grad()
     def step(self) -> None:
-        for parameter, matrix in zip(self.parameters, self.matrices, strict=True):
-            matrix.grad = None if parameter.grad is None else parameter.grad.flatten(1)
-        self.muon.step()  # type: ignore[no-untyped-call]
+        for group in self.param_groups:
+            alike: dict[tuple[int, ...], list[nn.Parameter]] = {}
+            for one in group["params"]:
+                if one.grad is not None:
+                    # A wide matrix and its transpose are the same task.
+                    alike.setdefault(tuple(sorted((len(one), one[0].numel()))), []).append(one)
+            for several in alike.values():
+                self._move(several, group["lr"], group["weight_decay"])
+
+    def _move(self, parameters: list[nn.Parameter], rate: float, weight_decay: float) -> None:
+        wide = []
+        for one in parameters:
+            grad_RC = cast(Tensor, one.grad).flatten(1)
+            average_RC = self.state[one]["momentum_buffer"].lerp_(grad_RC, 1 - MOMENTUM)
+            update_RC = grad_RC.lerp(average_RC, MOMENTUM)
+            wide.append(update_RC.T if _is_tall(update_RC) else update_RC)
+        moves = orthogonal(torch.stack(wide), self.dtype).to(parameters[0].dtype)
+        scale = 0.2 * rate * max(moves.shape[1:]) ** 0.5
+        for one, move_RC in zip(parameters, moves, strict=True):
+            turned_RC = move_RC.T if _is_tall(one.flatten(1)) else move_RC
+            one.mul_(1 - rate * weight_decay).sub_(turned_RC.reshape(one.shape), alpha=scale)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        for parameter, matrix in zip(self.parameters, self.matrices, strict=True):
-            parameter.grad = matrix.grad = None
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
+def orthogonal(updates_NRC: Tensor, dtype: torch.dtype) -> Tensor:
+    """Matrices (N, R, C), R <= C, with nearly the same singular vectors and all singular values near 1, in `dtype`.
+
+    Newton-Schulz: an odd polynomial of the matrix is that polynomial of its singular values.
+    """
+    linear, cubic, quintic = CUBIC
+    x_NRC = updates_NRC.to(dtype)
+    x_NRC = x_NRC / torch.linalg.matrix_norm(x_NRC, keepdim=True).clamp(min=1e-7)
+    for _ in range(ROUNDS):
+        gram_NRR = x_NRC @ x_NRC.mT
+        factor_NRR = torch.baddbmm(gram_NRR, gram_NRR, gram_NRR, beta=cubic, alpha=quintic)
+        x_NRC = torch.baddbmm(x_NRC, factor_NRR, x_NRC, beta=linear)
+    return x_NRC
+
+
+def _is_tall(matrix_RC: Tensor) -> bool:
+    return len(matrix_RC) > matrix_RC.shape[1]
 
 
 class Several:
@@ -80,12 +127,13 @@ def make_optimizer(
     betas: tuple[float, float] = (0.9, 0.95),
     eps: float = 1e-8,
     kind: Kind = "adamw",
+    dtype: torch.dtype = torch.bfloat16,
 ) -> Optimizer:
     """Decoupled Adam with its moments in place at zero, so that a checkpoint can be read into them.
 
     Biases and normalisation layers have no decay; gates and position tables do, as in the release. Parameters without
     gradients get no state. `kind` "muon": Muon for linear layers and convolutions, which have to be whole on every
-    process, AdamW for everything else. Raises UserError if there is nothing to train.
+    process, AdamW for everything else; it orthogonalises in `dtype`. Raises UserError if there is nothing to train.
     """
     spared = {id(parameter) for parameter in _spared(module)}
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -109,7 +157,7 @@ def make_optimizer(
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
     wide = [one for one in trained if id(one) in matrices]
-    return Several([adamw, MatrixMuon(wide, weight_decay)]) if wide else adamw
+    return Several([adamw, MatrixMuon(wide, weight_decay, dtype)]) if wide else adamw
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:

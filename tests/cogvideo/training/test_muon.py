@@ -54,6 +54,27 @@ def test_every_direction_of_a_matrix_moves_alike(name):
     assert 0.6 * expected < size < 1.3 * expected
 
 
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 0.02), (torch.bfloat16, 0.01)])
+def test_a_matrix_moves_as_torch_moves_it(dtype, within):
+    """torch.optim.Muon, which computes in bfloat16, over several steps, tall and wide, with weight decay."""
+    torch.manual_seed(0)
+    ours, theirs = nn.Sequential(nn.Linear(24, 40), nn.Linear(40, 24), nn.Linear(24, 40)), []
+    optimizer = make_optimizer(ours, weight_decay=0.1, kind="muon", dtype=dtype)
+    set_rate(optimizer, 1e-2)
+    theirs = [nn.Parameter(layer.weight.detach().clone()) for layer in ours]
+    start = [one.detach().clone() for one in theirs]
+    muon = torch.optim.Muon(theirs, 1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(4):
+        for layer, other in zip(ours, theirs, strict=True):
+            layer.weight.grad, layer.bias.grad = torch.randn_like(layer.weight), torch.zeros_like(layer.bias)
+            other.grad = layer.weight.grad.clone()
+        optimizer.step()
+        muon.step()
+    for layer, other, before in zip(ours, theirs, start, strict=True):
+        moved, expected = layer.weight.detach() - before, other.detach() - before
+        assert (moved - expected).norm() < within * expected.norm()
+
+
 def test_all_else_is_adams():
     """Tables, biases and norms move as AdamW alone moves them."""
     torch.manual_seed(0)
