@@ -70,7 +70,7 @@ async def post(request: Request) -> Response:
         base=whole(form.get("base", "")),
         values={name: value for name, value in form.items() if name in fields and value},
         is_final=form.get("finish", "") == "1",
-        client_ms=whole(form["ms"]) if form.get("ms", "").isdigit() else None,
+        client_ms=ms if (ms := whole(form.get("ms", ""), default=-1)) >= 0 else None,
     )
     if not given.page:
         raise BadFormError("no page name")

@@ -172,12 +172,19 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     opened: list[Database] = []
 
     def make(
-        folder: Path, url: str = "", *, has_limits: bool = False, is_preview: bool = False, change=None, days: int = 0
+        folder: Path,
+        url: str = "",
+        *,
+        has_limits: bool = False,
+        is_preview: bool = False,
+        change=None,
+        days: int = 0,
+        clock=None,
     ) -> Site:
         if change:
             path = folder / "study.yaml"
             path.write_text(change(path.read_text()))
-        clock = StillClock()
+        clock = clock or StillClock()
         clock.move(days * 86_400_000)
         running = open_running(folder, clock)
         database = Database(database_url(folder, url))

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import json
 import os
-import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -168,10 +167,8 @@ def test_every_admin_page_is_shut_and_silent_without_the_token(
         stranger, late = Client(site.app), Client(site.app)
         stranger.cookies = {site.tickets.admin_cookie: next(iter(login.cookies.values()))}
         rater_client, _ = await site.enter()
-        real = time.time
-        monkeypatch.setattr(time, "time", lambda: real() - 13 * 3600)
         await late.post("/admin/login", {"token": "the-token"})
-        monkeypatch.setattr(time, "time", real)
+        site.clock.move(13 * 3_600_000)
         tries = [
             (Client(site.app), {}),
             (Client(site.app), {"authorization": "Bearer wrong"}),
@@ -198,7 +195,7 @@ def test_every_admin_page_is_shut_and_silent_without_the_token(
     asyncio.run(journey())
 
 
-def test_the_admins_pass_needs_the_token_and_ends(site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_admins_pass_needs_the_token_and_ends(site) -> None:
     async def journey() -> None:
         client = Client(site.app)
         assert (await client.post("/admin/login", {"token": "the-toke"})).status == 401
@@ -214,8 +211,7 @@ def test_the_admins_pass_needs_the_token_and_ends(site, monkeypatch: pytest.Monk
         reply = await visitor.post("/consent", consent.values | {"agree0": "1", "agree1": "1", "decision": "yes"})
         assert "paused" in reply.text
         assert site.count(rater) == 0
-        real = time.time
-        monkeypatch.setattr(time, "time", lambda: real() + 13 * 3600)
+        site.clock.move(13 * 3_600_000)
         assert (await client.get("/admin/status.json")).status == 401
 
     asyncio.run(journey())
