@@ -2,46 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.notation import number
 from eval.records import whole_file
 from human_eval.analysis.analyze import AnalysisResult
-from human_eval.analysis.findings import Findings
+from human_eval.analysis.findings import AspectFindings, FavouriteFindings, Findings
 from human_eval.analysis.resampling import Interval
+from human_eval.analysis.strengths import StrengthResult
 from human_eval.app.pages import FOLDER, environment
+from human_eval.result_evidence import evidence, left_out_section, screening_section
+from human_eval.result_tables import (
+    Column,
+    Group,
+    Row,
+    Scale,
+    Section,
+    excludes_zero,
+    listed,
+    scale_round,
+    several,
+    words_of,
+)
 from human_eval.study.design import Study, said
 
-
-@dataclass(frozen=True)
-class Line:
-    """One row: a value with its interval, both in percent of the axis. `leads`: not told apart from the best."""
-
-    label: str
-    value: str
-    interval: str
-    naive: str
-    n: str
-    at: float
-    low: float | None
-    high: float | None
-    leads: bool
-
-
-@dataclass(frozen=True)
-class Block:
-    """One question: a sentence, its rows, the ends of its axis."""
-
-    title: str
-    sentence: str
-    note: str
-    lines: list[Line]
-    axis: tuple[str, str]
+INTERVAL = Column("95 % interval", "two-way", "right")
+MOST_STEPS = 5
 
 
 def write_page(study: Study, result: AnalysisResult, path: Path) -> Path:
     """Write the page whole."""
+    style = "".join((FOLDER / "static" / name).read_text(encoding="utf-8") for name in ("study.css", "result.css"))
     html = (
         environment()
         .get_template("result.html.j2")
@@ -49,9 +41,9 @@ def write_page(study: Study, result: AnalysisResult, path: Path) -> Path:
             study=study,
             title=said(study.title, "en"),
             result=result,
-            blocks=blocks(study, result.analysed),
-            everybody=blocks(study, result.everybody) if result.everybody else [],
-            style=(FOLDER / "static" / "study.css").read_text(encoding="utf-8"),
+            lead=_lead(study, result),
+            sections=sections(study, result),
+            style=style,
         )
     )
     with whole_file(path) as temporary:
@@ -59,124 +51,155 @@ def write_page(study: Study, result: AnalysisResult, path: Path) -> Path:
     return path
 
 
-def blocks(study: Study, found: Findings) -> list[Block]:
+def sections(study: Study, result: AnalysisResult) -> list[Section]:
+    """Every part of the page: the scores, what stands behind them, then the scores with everybody."""
+    names = {one.id: said(one.name, "en") for one in study.aspects}
+    out = [*scores(study, result.analysed), *evidence(result, names), screening_section(result, names)]
+    if (raters := left_out_section(result)) is not None:
+        out.append(raters)
+    if result.everybody is not None:
+        out += scores(study, result.everybody, "-everybody", ", with everybody")
+    return out
+
+
+def scores(study: Study, found: Findings, suffix: str = "", words: str = "") -> list[Section]:
     """Every question that was analysed, in the order of the study."""
     favourite = said(study.favourite.name, "en") if study.favourite else "Favourite"
     pair = said(study.pair.name, "en") if study.pair else "Pairs"
+
+    def made(kind: str, question: str, title: str, make: Any, *values: Any) -> Section:
+        name = "-".join(part for part in (kind, question) if part)
+        return Section(f"{name}{suffix}", f"{title}{words}", **make(*values))
+
     return [
-        *(_aspect(said(one.name, "en"), found.aspects[one.id]) for one in study.aspects if one.id in found.aspects),
-        *(_shares(favourite, one) for one in found.favourites.values()),
-        *(_strengths(pair, one.davidson, one.bradley_terry) for one in found.pairs.values()),
-        *(_strengths("Ranking", one.plackett_luce, one.plackett_luce) for one in found.rankings.values()),
+        *(
+            made("aspect", one.id, said(one.name, "en"), _aspect, found.aspects[one.id])
+            for one in study.aspects
+            if one.id in found.aspects
+        ),
+        *(made("favourite", q, favourite, _shares, one) for q, one in found.favourites.items()),
+        *(made("pair", q, pair, _strengths, one.davidson, one.bradley_terry) for q, one in found.pairs.items()),
+        *(
+            made("ranking", q, "Ranking", _strengths, one.plackett_luce, one.plackett_luce)
+            for q, one in found.rankings.items()
+        ),
     ]
 
 
-def _aspect(title: str, found: Any) -> Block:
+def _lead(study: Study, result: AnalysisResult) -> str:
+    return (
+        f"{several(result.n_raters, 'rater')}, {len(result.excluded):,} left out by rules fixed beforehand; "
+        f"{several(len(study.main_items), 'prompt')}, {several(len(study.models), 'model')}. "
+        "Intervals hold 95 % and take raters and prompts as samples."
+    )
+
+
+def _aspect(found: AspectFindings) -> dict[str, Any]:
     low, high = found.scale
     best = max(found.opinions, key=lambda one: one.mean)
     apart = {
         name
         for gap in found.differences
         for name in (gap.first, gap.second)
-        if best.model in (gap.first, gap.second) and name != best.model and _excludes_zero(gap.interval)
+        if best.model in (gap.first, gap.second) and name != best.model and excludes_zero(gap.interval)
     }
-    lines = [
-        Line(
-            one.model,
-            f"{one.mean:.2f}",
-            _ends(one.interval, 2),
-            _ends(one.naive, 2),
-            f"{one.n:,}",
-            _at(one.mean, low, high),
-            _at(one.interval.low, low, high),
-            _at(one.interval.high, low, high),
-            one.model not in apart,
-        )
-        for one in sorted(found.opinions, key=lambda one: -one.mean)
-    ]
-    narrow = list(found.naive_too_narrow.values())
-    note = f"Mean opinion on {low:g} to {high:g}."
-    if narrow:
-        note += f" Intervals over all ratings as if independent would be {max(narrow):.1f} times too narrow."
-    return Block(
-        title, _sentence([line for line in lines if line.leads], lines), note, lines, (f"{low:g}", f"{high:g}")
-    )
+    scale = Scale(low, high, _step(low, high))
+    rows = []
+    for one in sorted(found.opinions, key=lambda one: -one.mean):
+        value, words, n = number(one.mean, 2), words_of(one.interval, 2), f"{one.n:,}"
+        mark = scale.mark(one.mean, one.interval, f"{one.model}: {value}, 95 % interval {words}, n = {n}")
+        rows.append(Row(one.model, (value, words, mark, words_of(one.naive, 2), n), one.model not in apart))
+    return {
+        "sentence": _sentence(rows),
+        "note": f"Mean opinion on {low:g} to {high:g}.",
+        "head": "Model",
+        "columns": (
+            Column("Mean", kind="right"),
+            INTERVAL,
+            Column(f"{low:g} to {high:g}", kind="figure"),
+            Column("Naive interval", "as if independent", "right"),
+            Column("n", "ratings", "right"),
+        ),
+        "groups": [Group("", rows)],
+    }
 
 
-def _shares(title: str, found: Any) -> Block:
+def _step(low: float, high: float) -> float:
+    """A whole step that divides the scale into at most five parts, else a quarter of it."""
+    width = high - low
+    wholes = [step for step in range(1, int(width) + 1) if width % step == 0 and width / step <= MOST_STEPS]
+    return float(wholes[0]) if wholes and width / wholes[0] > 1 else width / 4 or 1.0
+
+
+def _shares(found: FavouriteFindings) -> dict[str, Any]:
     most = max((one.share for one in found.shares if one.option != "none"), default=0.0)
     best = next((one for one in found.shares if one.share == most and one.option != "none"), None)
-    lines = [
-        Line(
-            "cannot say" if one.option == "none" else one.option,
-            f"{100 * one.share:.1f} %",
-            _ends(one.interval, 1, 100),
-            "{:.1f} – {:.1f}".format(*(100 * end for end in one.wilson)),
-            f"{one.count:,} of {one.n:,}",
-            100 * one.share,
-            None if one.interval.low is None else 100 * one.interval.low,
-            None if one.interval.high is None else 100 * one.interval.high,
-            one.option != "none" and best is not None and _overlap(one.interval, best.interval),
-        )
-        for one in sorted(found.shares, key=lambda one: -one.share)
-    ]
-    note = (
-        "Share of votes; Wilson's interval, as if votes were independent, is the naive one. “Cannot say” stays in the"
-    )
-    return Block(
-        title, _sentence([line for line in lines if line.leads], lines), f"{note} denominator.", lines, ("0 %", "100 %")
-    )
+    scale, rows = Scale(0.0, 100.0, 25.0), []
+    for one in sorted(found.shares, key=lambda one: -one.share):
+        name = "cannot say" if one.option == "none" else one.option
+        value, inside = f"{number(100 * one.share, 1)} %", _percent(one.interval)
+        words, naive = words_of(inside, 1), words_of(Interval(100 * one.wilson[0], 100 * one.wilson[1], "Wilson"), 1)
+        n = f"{one.count:,} of {one.n:,}"
+        mark = scale.mark(100 * one.share, inside, f"{name}: {value}, 95 % interval {words}, {n} votes")
+        leads = one.option != "none" and best is not None and _overlap(one.interval, best.interval)
+        rows.append(Row(name, (value, words, mark, naive, n), leads))
+    return {
+        "sentence": _sentence([row for row in rows if row.name != "cannot say"]),
+        "note": "Share of votes. “Cannot say” stays in the denominator.",
+        "head": "Model",
+        "columns": (
+            Column("Share", kind="right"),
+            Column("95 % interval", "two-way, %", "right"),
+            Column("0 to 100 %", kind="figure"),
+            Column("Naive interval", "Wilson, %", "right"),
+            Column("Votes", kind="right"),
+        ),
+        "groups": [Group("", rows)],
+    }
 
 
-def _strengths(title: str, result: Any, plain: Any) -> Block:
+def _strengths(result: StrengthResult, plain: StrengthResult) -> dict[str, Any]:
     shown = result if result.status == "ok" else plain
     if shown.status != "ok":
-        return Block(title, shown.reason, f"{shown.n:,} votes.", [], ("", ""))
-    known = [end for one in shown.strengths for end in (one.interval.low, one.interval.high, one.theta)]
-    ends = [end for end in known if end is not None]
-    low, high = min(ends), max(ends)
-    lines = [
-        Line(
-            one.model,
-            f"{one.theta:+.2f}".replace("-", "−"),
-            _ends(one.interval, 2).replace("-", "−"),
-            f"place {one.rank_low}" + (f" to {one.rank_high}" if one.rank_high != one.rank_low else ""),
-            f"{shown.n:,}",
-            _at(one.theta, low, high),
-            _at(one.interval.low, low, high),
-            _at(one.interval.high, low, high),
-            one.rank_low == 1,
-        )
-        for one in sorted(shown.strengths, key=lambda one: -one.theta)
-    ]
-    note = f"Strength by {shown.method}, {shown.ties:,} ties. Last but one column: places that cannot be told apart."
-    sentence = _sentence([line for line in lines if line.leads], lines)
-    return Block(title, sentence, note, lines, (f"{low:.1f}", f"{high:.1f}"))
+        return {"sentence": f"No ranking: {shown.reason}.", "note": f"{several(shown.n, 'vote')}."}
+    scale = scale_round([end for one in shown.strengths for end in (one.interval.low, one.interval.high, one.theta)])
+    rows = []
+    for one in sorted(shown.strengths, key=lambda one: -one.theta):
+        value, words = number(one.theta, 2, sign=True), words_of(one.interval, 2, sign=True)
+        places = f"{one.rank_low}" + (f" to {one.rank_high}" if one.rank_high != one.rank_low else "")
+        mark = scale.mark(one.theta, one.interval, f"{one.model}: {value}, 95 % interval {words}", has_zero=True)
+        rows.append(Row(one.model, (value, words, mark, places, f"{shown.n:,}"), one.rank_low == 1))
+    return {
+        "sentence": _sentence(rows),
+        "note": f"Strength by {shown.method}, {several(shown.ties, 'tie')}. Places: those that the votes leave open.",
+        "head": "Model",
+        "columns": (
+            Column("Strength", kind="right"),
+            INTERVAL,
+            Column("Strength", kind="figure"),
+            Column("Places", kind="right"),
+            Column("n", "votes", "right"),
+        ),
+        "groups": [Group("", rows)],
+    }
 
 
-def _sentence(leading: list[Line], lines: list[Line]) -> str:
-    if len(leading) == len(lines) or not leading:
+def _sentence(rows: list[Row]) -> str:
+    leading = [row for row in rows if row.leads]
+    if len(rows) == 1:
+        return f"{rows[0].name} alone: {rows[0].cells[0]}, 95 % interval {rows[0].cells[1]}."
+    if len(leading) == len(rows) or not leading:
         return "No difference found between the models."
-    names = " and ".join(line.label for line in leading)
     if len(leading) == 1:
-        return f"{names} is higher than the others: {leading[0].value}, 95 % interval {leading[0].interval}."
-    return f"{names} cannot be told apart and are higher than the others."
+        one = leading[0]
+        return f"{one.name} is higher than the others: {one.cells[0]}, 95 % interval {one.cells[1]}."
+    return f"{listed([row.name for row in leading])} cannot be told apart and are higher than the others."
 
 
-def _at(value: float | None, low: float, high: float) -> float:
-    if value is None:
-        return 0.0
-    return round(max(0.0, min(100.0, 100 * (value - low) / ((high - low) or 1))), 2)
-
-
-def _ends(interval: Interval, decimals: int, times: float = 1) -> str:
+def _percent(interval: Interval) -> Interval:
     if interval.low is None or interval.high is None:
-        return "n too small for an interval"
-    return f"{times * interval.low:.{decimals}f} – {times * interval.high:.{decimals}f}"
-
-
-def _excludes_zero(interval: Interval) -> bool:
-    return interval.low is not None and interval.high is not None and not interval.low <= 0 <= interval.high
+        return interval
+    return Interval(100 * interval.low, 100 * interval.high, interval.method, interval.level)
 
 
 def _overlap(a: Interval, b: Interval) -> bool:

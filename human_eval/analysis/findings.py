@@ -218,7 +218,7 @@ def aspect_findings(
         friedman=friedman(means),
         pair_tests=pair_tests(means, names),
         mixed_model=mixed_model(rows, names, level=how.level),
-        position=position_effect(rows),
+        position=position_effect(rows, how.level),
         agreement=_agreement(rows, how),
         rater_model=_rater_model(rows, names),
     )

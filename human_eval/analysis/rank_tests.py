@@ -15,9 +15,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from eval.intervals import LEVEL
 from human_eval.analysis.corrections import adjust
 from human_eval.analysis.kappa import kendall_w
-from human_eval.analysis.resampling import Floats
+from human_eval.analysis.means import cells, clustered_interval, influence
+from human_eval.analysis.resampling import Floats, Interval
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,18 @@ class PairTest:
 
 @dataclass(frozen=True)
 class PositionEffect:
-    """Mean score by place on the screen; Kruskal-Wallis takes all ratings as independent, so its p is too small."""
+    """Mean score by place on the screen; Kruskal-Wallis takes all ratings as independent, so its p is too small.
+
+    `effect_by_position`, in score units, with its two-way interval: what a place adds to a score. Each score is taken
+    without the mean of its model, so that a model which stood at one place more often is no effect of the place.
+    """
 
     mean_by_position: dict[str, float]
     n_by_position: dict[str, int]
     kruskal_h: float
     kruskal_p: float
+    effect_by_position: dict[str, float]
+    interval_by_position: dict[str, Interval]
 
 
 def rater_means(ratings: pd.DataFrame, models: Sequence[str]) -> Floats:
@@ -132,8 +140,8 @@ def pair_tests(means_RM: ArrayLike, models: Sequence[str]) -> list[PairTest]:
     ]
 
 
-def position_effect(ratings: pd.DataFrame) -> PositionEffect | None:
-    """Mean score at each screen position; None without positions or with a single one."""
+def position_effect(ratings: pd.DataFrame, level: float = LEVEL) -> PositionEffect | None:
+    """Mean score at each screen position, and what the position adds; None without positions or with a single one."""
     if "position" not in ratings.columns:
         return None
     known = ratings[ratings["position"].notna()]
@@ -141,9 +149,28 @@ def position_effect(ratings: pd.DataFrame) -> PositionEffect | None:
     if len(groups) < 2 or np.ptp(known["score"].to_numpy(float)) == 0:
         return None
     found = stats.kruskal(*groups.values())
+    effects, intervals = _place_effects(known, list(groups), level)
     return PositionEffect(
         {place: float(values.mean()) for place, values in groups.items()},
         {place: len(values) for place, values in groups.items()},
         float(found.statistic),
         float(found.pvalue),
+        effects,
+        intervals,
     )
+
+
+def _place_effects(
+    known: pd.DataFrame, places: list[str], level: float
+) -> tuple[dict[str, float], dict[str, Interval]]:
+    """Each place's mean of scores without their model's mean, minus the average of the places."""
+    rest = known["score"] - known.groupby("model")["score"].transform("mean")
+    data = cells(known.assign(model=known["position"].map("{:g}".format), rest=rest), places, "rest")
+    means = data.means()
+    effects, intervals = {}, {}
+    for index, place in enumerate(places):
+        weights = np.eye(len(places))[index] - 1 / len(places)
+        seen = data.counts.sum(0)
+        effects[place] = float(weights @ means)
+        intervals[place] = clustered_interval(effects[place], influence(data, weights), seen, level)
+    return effects, intervals
