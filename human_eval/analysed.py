@@ -12,7 +12,7 @@ from human_eval.analysis.write import write_analysis
 from human_eval.collected import collect
 from human_eval.copies import Copy, begun_ms, remember
 from human_eval.export import study_tables
-from human_eval.result_page import write_page
+from human_eval.result_page import result_html, write_page
 from human_eval.running import Running
 from human_eval.serving import opened
 from human_eval.store.database import Database
@@ -50,13 +50,24 @@ def analyze_database(
     running: Running, database: Database, target: Path, *, resamples: int, seed: int
 ) -> tuple[AnalysisResult, list[Path]]:
     """The same from a database that is open."""
-    raters = database.read(lambda connection: collect(connection, running)).raters
-    left_out = [row["rater"] for row in raters if row["analysis"] == "leave out"]
-    found = study_tables(running, database).without(left_out)
+    found = study_tables(running, database).without(_left_out(running, database))
     result, paths = _written(running.study, found, target, resamples, seed)
     names, begun = tuple(path.name for path in paths), database.read(begun_ms)
     remember(running.folder, Copy("analysis", str(target.resolve()), names, begun, "", resamples, seed))
     return result, paths
+
+
+def analysis_page(running: Running, database: Database, *, resamples: int, seed: int) -> str:
+    """The page of the result from the answers so far, for the author; nothing is written. Raises UserError."""
+    found = study_tables(running, database).without(_left_out(running, database))
+    result = analyze_tables(found, AnalysisSettings(resampling=Resampling(resamples=resamples, seed=seed)))
+    return result_html(running.study, result, is_served=True)
+
+
+def _left_out(running: Running, database: Database) -> list[str]:
+    """Raters that the author has decided to leave out."""
+    raters = database.read(lambda connection: collect(connection, running)).raters
+    return [row["rater"] for row in raters if row["analysis"] == "leave out"]
 
 
 def _written(

@@ -12,7 +12,9 @@ from human_eval.analysis.findings import AspectFindings, FavouriteFindings, Find
 from human_eval.analysis.resampling import Interval
 from human_eval.analysis.strengths import StrengthResult
 from human_eval.app.pages import FOLDER, environment
-from human_eval.result_evidence import evidence, left_out_section, screening_section
+from human_eval.result_evidence import evidence
+from human_eval.result_metrics import metrics_section, models_section
+from human_eval.result_screening import left_out_section, screening_section
 from human_eval.result_tables import (
     Column,
     Group,
@@ -29,12 +31,21 @@ from human_eval.study.design import Study, said
 
 INTERVAL = Column("95 % interval", "two-way", "right")
 MOST_STEPS = 5
+STYLES = ("study.css", "result.css")
 
 
 def write_page(study: Study, result: AnalysisResult, path: Path) -> Path:
-    """Write the page whole."""
-    style = "".join((FOLDER / "static" / name).read_text(encoding="utf-8") for name in ("study.css", "result.css"))
-    html = (
+    """Write the page whole, with its styles in it."""
+    html = result_html(study, result)
+    with whole_file(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    return path
+
+
+def result_html(study: Study, result: AnalysisResult, *, is_served: bool = False) -> str:
+    """The page as text. `is_served`: its styles come from the server of the study, whose policy forbids them inside."""
+    style = "" if is_served else "".join((FOLDER / "static" / name).read_text(encoding="utf-8") for name in STYLES)
+    return (
         environment()
         .get_template("result.html.j2")
         .render(
@@ -44,19 +55,19 @@ def write_page(study: Study, result: AnalysisResult, path: Path) -> Path:
             lead=_lead(study, result),
             sections=sections(study, result),
             style=style,
+            styles=STYLES,
+            is_served=is_served,
         )
     )
-    with whole_file(path) as temporary:
-        temporary.write_text(html, encoding="utf-8")
-    return path
 
 
 def sections(study: Study, result: AnalysisResult) -> list[Section]:
     """Every part of the page: the scores, what stands behind them, then the scores with everybody."""
     names = {one.id: said(one.name, "en") for one in study.aspects}
-    out = [*scores(study, result.analysed), *evidence(result, names), screening_section(result, names)]
-    if (raters := left_out_section(result)) is not None:
-        out.append(raters)
+    found = result.analysed
+    parts = [*evidence(found, names), metrics_section(found, names), models_section(found, names)]
+    parts += [screening_section(result, names), left_out_section(result)]
+    out = [*scores(study, found), *(part for part in parts if part is not None)]
     if result.everybody is not None:
         out += scores(study, result.everybody, "-everybody", ", with everybody")
     return out

@@ -1,4 +1,4 @@
-"""The parts of the result page: sections of a sentence, a note and a table whose rows may hold an interval's picture."""
+"""Parts of the result page: sections of a sentence, a note and a table whose rows may hold intervals as pictures."""
 
 from __future__ import annotations
 

@@ -56,6 +56,7 @@ def serve_study(
         click.echo(f"study   {where}/" + ("  (preview: nothing is counted)" if is_preview else ""))
         if not is_preview:
             click.echo(f"admin   {where}/admin  token {token}")
+            click.echo(f"result  {where}/admin/result  once somebody has answered", err=True)
         click.echo("stop    Ctrl-C: answers are saved one by one, nothing is lost", err=True)
         if unfilled := blanks(running.study):
             click.echo(f"! study.yaml: fill in the words in <brackets> of {', '.join(unfilled)}", err=True)

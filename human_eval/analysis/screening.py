@@ -35,7 +35,7 @@ class ScreeningRules:
         """Each rule in words, for the report."""
         return {
             "straightliner": f"score variance below {self.least_variance:g}",
-            "gold": f"passed less than {self.least_gold:.0%} of the checks",
+            "gold": f"passed less than {100 * self.least_gold:g} % of the checks",
             "speeder": "median response time below the length of a video",
             "correlation": f"correlation with the mean of the others below {self.least_correlation:g}",
             "duplicate": "the same answers as another rater: shown, never left out automatically",

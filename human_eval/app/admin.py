@@ -11,9 +11,10 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, select, update
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from cogvideo.errors import UserError
 from human_eval.app.desk import Desk, ForgedError, desk_of
 from human_eval.app.forms import read_form, whole
 from human_eval.app.pages import environment
@@ -24,6 +25,8 @@ from human_eval.store.opening import note
 from human_eval.store.schema import cell, decision, enrolment, study
 from human_eval.store.watching import Progress, progress
 
+# As `human analyze` has them, so that its figures are the same.
+RESAMPLES = 2000
 DECISIONS = {"analysis": ("use", "leave out"), "payment": ("pay", "do not pay", "part")}
 
 
@@ -42,6 +45,7 @@ def routes() -> list[Route]:
         Route("/admin/decide", decide, methods=["POST"]),
         Route("/admin/withdraw", withdraw, methods=["POST"]),
         Route("/admin/export.zip", export),
+        Route("/admin/result", result),
     ]
 
 
@@ -205,6 +209,21 @@ async def export(request: Request) -> Response:
     return Response(
         data, media_type="application/zip", headers={"content-disposition": f'attachment; filename="{name}"'}
     )
+
+
+async def result(request: Request) -> Response:
+    """What the answers so far say; a sentence where they say nothing yet."""
+    desk = _admin(request)
+    try:
+        return HTMLResponse(await run_in_threadpool(_result, desk))
+    except UserError as error:
+        return PlainTextResponse(f"No result yet: {error}.\n", 409)
+
+
+def _result(desk: Desk) -> str:
+    from human_eval.analysed import analysis_page
+
+    return analysis_page(desk.running, desk.database, resamples=RESAMPLES, seed=0)
 
 
 def _zipped(desk: Desk) -> bytes:

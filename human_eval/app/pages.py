@@ -15,7 +15,12 @@ from human_eval.study.design import LANGUAGES, said
 from human_eval.wording import ENDONYMS, say
 
 FOLDER = Path(__file__).parent
-STATIC = {"study.css": "text/css", "study.js": "text/javascript", "icon.svg": "image/svg+xml"}
+STATIC = {
+    "study.css": "text/css",
+    "result.css": "text/css",
+    "study.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 
 
 @cache
@@ -83,7 +88,7 @@ def _static(name: str) -> bytes:
 
 
 async def static(request: Request) -> Response:
-    """One of three files; no other name reaches the disk."""
+    """One of four files; no other name reaches the disk."""
     name = request.path_params["name"]
     if name not in STATIC:
         return Response("not found\n", 404, media_type="text/plain")
