@@ -47,6 +47,7 @@ def tables_of(result: AnalysisResult) -> dict[str, list[Row]]:
         "strengths": _strengths,
         "strength_differences": _strength_differences,
         "agreement": _agreement,
+        "positions": _positions,
         "metric_correlations": _correlations,
     }
     tables = {
@@ -245,6 +246,21 @@ def _agreement(found: Findings) -> Iterator[Row]:
             "value": one.fleiss_kappa,
             **_flat(one.fleiss_interval),
         }
+
+
+def _positions(found: Findings) -> Iterator[Row]:
+    for aspect in found.aspects.values():
+        if (one := aspect.position) is None:
+            continue
+        for place, mean in one.mean_by_position.items():
+            yield {
+                "aspect": aspect.aspect,
+                "position": place,
+                "mean": mean,
+                "n": one.n_by_position[place],
+                "effect": one.effect_by_position[place],
+                **_flat(one.interval_by_position[place]),
+            }
 
 
 def _correlations(found: Findings) -> Iterator[Row]:

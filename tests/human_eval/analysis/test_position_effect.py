@@ -4,7 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from human_eval.analysis.analyze import AnalysisSettings, analyze_tables
+from human_eval.analysis.findings import Resampling
 from human_eval.analysis.rank_tests import position_effect
+from human_eval.analysis.tables import StudyTables
+from human_eval.analysis.write import tables_of
 
 QUALITY = np.array([4.0, 3.0, 2.0])
 
@@ -47,3 +51,14 @@ def test_a_good_model_at_one_place_is_no_effect_of_the_place():
     found = position_effect(table)
     assert found.mean_by_position["1"] - found.mean_by_position["3"] > 0.7
     assert abs(found.effect_by_position["1"]) < 0.1
+
+
+def test_the_table_of_places_is_the_result():
+    table = placed(np.random.default_rng(3), np.array([0.3, 0.0, 0.0]), raters=4, items=3).assign(aspect="motion")
+    result = analyze_tables(StudyTables(ratings=table), AnalysisSettings(Resampling(50)))
+    found = result.analysed.aspects["motion"].position
+    rows = [row for row in tables_of(result)["positions"] if row["raters"] == "analysed"]
+    assert [row["position"] for row in rows] == ["1", "2", "3"]
+    assert [row["effect"] for row in rows] == list(found.effect_by_position.values())
+    assert [row["low"] for row in rows] == [one.low for one in found.interval_by_position.values()]
+    assert [row["n"] for row in rows] == list(found.n_by_position.values())
