@@ -58,8 +58,8 @@ def environment() -> Environment:
 
 
 def stylesheet() -> str:
-    """The look, as it ships."""
-    return shipped(STATIC / "page.css")
+    """The look of a page in one file, as it ships."""
+    return "".join(shipped(STATIC / f"{name}.css") for name in ("page", "charts", "players", "report"))
 
 
 def script(*, has_players: bool = True) -> str:

@@ -156,7 +156,7 @@ def page(site: Site, table: TableEntry, depth: int) -> dict[str, Any]:
     rejected = sum(len(site.runs[name].samples.rejected) for name in table.runs)
     is_first = site.board.tables[0].id == table.id
     heading = site.board.title if is_first and depth == 0 else f"{table.benchmark_title}, {table.protocol}"
-    return site.frame(heading, depth, "Leaderboard", "board.js") | {
+    return site.frame(heading, depth, "Leaderboard", "board.css", "board.js") | {
         "table": table,
         "heading": heading,
         "shown": shown,

@@ -34,7 +34,7 @@ MOST_ROWS = 120
 def page(site: Site) -> dict[str, Any]:
     """Everything that the template and the script show."""
     parts = [_part(site, table) for table in compared(site)]
-    return site.frame("Compare", 0, "Compare", "players.js", "compare.js") | {
+    return site.frame("Compare", 0, "Compare", "players.css", "compare.css", "compare.js") | {
         "sections": parts,
         "island": {part["table"].id: part["island"] for part in parts},
     }

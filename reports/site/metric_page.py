@@ -93,7 +93,7 @@ def page(site: Site, name: str) -> dict[str, Any]:
     column = held[0][1]
     about, pitfalls = described(column.metric)
     parts = [_part(site, table, one, up) for table, one in held]
-    return site.frame(f"{column.label}, {name}", 1, "Metrics") | {
+    return site.frame(f"{column.label}, {name}", 1, "Metrics", "charts.css") | {
         "name": name,
         "column": column,
         "direction": better(column.direction),

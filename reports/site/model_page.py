@@ -12,7 +12,7 @@ from reports.figures import history, mark_of
 from reports.site.exports import safe_bibtex
 from reports.site.films import film
 from reports.site.people_cells import human_columns
-from reports.site.site import Site, day, facts_of, metric_href
+from reports.site.site import PLAYERS, Site, day, facts_of, metric_href
 from reports.site.table import Cell, Column, Row, Table, absent, measured, whole, words
 
 GIBIBYTE = 1024**3
@@ -35,7 +35,7 @@ def page(site: Site, model: ModelEntry) -> dict[str, Any]:
     numbers = _numbers(site, model, held, up)
     runs = _runs(site, model, [run for _, run in held] + older, up)
     own = [paper for paper in site.board.papers if _is_same_model(model.title, paper.model)]
-    return site.frame(model.title, 1, "Leaderboard", "players.js") | {
+    return site.frame(model.title, 1, "Leaderboard", *PLAYERS, "charts.css") | {
         "model": model,
         "lead": _lead(site, held),
         "card": _card(model),

@@ -8,7 +8,7 @@ from typing import Any
 from reports.board.document import PromptEntry, RunEntry, StudyEntry, TableEntry
 from reports.site.films import film
 from reports.site.people_cells import main_aspect
-from reports.site.site import Site
+from reports.site.site import PLAYERS, Site
 from reports.site.table import Cell, Column, Row, Table, absent, measured, words
 
 AT_ONCE = 6
@@ -20,7 +20,7 @@ def page(site: Site, place: int) -> dict[str, Any]:
     up = "../"
     prompt = site.board.prompts[place]
     parts = [_part(site, table, place, up) for table in site.board.tables if place in site.prompts_shown[table.id]]
-    return site.frame(prompt.prompt[:80] or prompt.sample, 1, "", "players.js") | {
+    return site.frame(prompt.prompt[:80] or prompt.sample, 1, "", *PLAYERS) | {
         "prompt": prompt,
         "sections": parts,
     }

@@ -36,8 +36,10 @@ NAV = (
     ("data.html", "Data"),
     ("method.html", "Method"),
 )
-ASSETS = ("page.css", "site.css", "page.js", "players.js", "board.js", "compare.js")
-ASSETS_CSS = ("assets/page.css", "assets/site.css")
+# Every page has the first three; the others come with the pages that use them, so that none loads more than 25 KiB.
+EVERYWHERE = ("page.css", "site.css", "page.js")
+PLAYERS = ("players.css", "players.js")
+ASSETS = (*EVERYWHERE, *PLAYERS, "charts.css", "board.css", "board.js", "compare.css", "compare.js")
 # No page asks for anything but files of its own folder; a file:// page has no 'self', so its scheme is named.
 POLICY = (
     "default-src 'none'; img-src 'self' data: file:; media-src 'self' file:; style-src 'self' file:;"
@@ -133,9 +135,10 @@ class Site:
         """The places that a run may have by a metric of its table; None where it is not ranked."""
         return self._ranks.get((table.id, metric), {}).get(run.id)
 
-    def frame(self, title: str, depth: int, current: str = "", *scripts: str) -> dict[str, Any]:
-        """What the base page reads; `depth` is how many folders down the page lies, `scripts` what it needs of ours."""
+    def frame(self, title: str, depth: int, current: str = "", *assets: str) -> dict[str, Any]:
+        """What the base page reads; `depth` is how many folders down the page lies, `assets` what it needs of ours."""
         up = "../" * depth
+        needed = [f"{up}assets/{name}" for name in (*EVERYWHERE, *assets)]
         published = self.board.publishes[-1] if self.board.publishes else None
         footer = [(f"{up}data.html#checksums", f"Built from {len(self.board.runs):,} runs: checksums")]
         footer.append((f"{up}data.html#verify", "Verify this site: one command"))
@@ -151,8 +154,8 @@ class Site:
             "sample": self.board.sample,
             "css": "",
             "js": "",
-            "css_href": [up + href for href in ASSETS_CSS],
-            "js_href": [f"{up}assets/{name}" for name in ("page.js", *scripts)],
+            "css_href": [href for href in needed if href.endswith(".css")],
+            "js_href": [href for href in needed if href.endswith(".js")],
             "policy": POLICY,
             "footer": footer,
             "up": up,

@@ -5,7 +5,7 @@ addEventListener("DOMContentLoaded", () => {
   const island = one("#pairs");
   if (!island) return;
   const data = JSON.parse(island.textContent), chooser = one("[data-chooser]"), found = one("[data-found]"), pick = one("[data-table]", chooser);
-  const shapes = ["M6 2.5a3.5 3.5 0 1 0 .01 0z", "M2.5 2.5h7v7h-7z", "M6 1.5l4.5 8h-9z", "M6 1l5 5-5 5-5-5z", "M2 3.5L3.5 2 6 4.5 8.5 2 10 3.5 7.5 6 10 8.5 8.5 10 6 7.5 3.5 10 2 8.5 4.5 6z", "M6 10.5l4.5-8h-9z"];
+  const shapes = [...document.querySelectorAll("#shapes path")].map((path) => path.getAttribute("d"));
   const make = (name, text = "", kind = "", more = {}) => Object.assign(document.createElement(name), { textContent: text, className: kind }, more);
   const marker = (k) => `<svg class="marker series-${k + 1}" viewBox="0 0 12 12" aria-hidden="true"><path d="${shapes[k]}"/></svg>`;
   const number = (v, d, sign) => {
@@ -22,11 +22,16 @@ addEventListener("DOMContentLoaded", () => {
   };
   let table, chosen;
   const rows = {}, asks = {}, key = (k) => `${pick.value}/${table.models[k].id}`, row = (k) => rows[key(k)];
-  cogeval.row = (name, held) => { rows[name] = held; };
+  window.cogeval = { row(name, held) { rows[name] = held; } };
   // A page from file:// may load scripts and nothing else.
-  const load = (k) => asks[key(k)] ||= new Promise((go) => {
-    document.head.append(make("script", "", "", { src: `data/pairs/${key(k)}.js`, onload: go, onerror: go }));
-  });
+  const script = (src, go) => document.head.append(make("script", "", "", { src, onload: go, onerror: go }));
+  const load = (k) => asks[key(k)] ||= new Promise((go) => script(`data/pairs/${key(k)}.js`, go));
+  // The players come when the videos are a screen away; they start what is there.
+  const near = new IntersectionObserver((seen) => {
+    if (!seen.some((one) => one.isIntersecting)) return;
+    near.disconnect();
+    script("assets/players.js");
+  }, { rootMargin: "100% 0px" });
   // Two-sided p of a normal z, to seven places (Abramowitz and Stegun 7.1.26).
   const tails = (z) => {
     const x = z / Math.SQRT2, t = 1 / (1 + 0.3275911 * x);
@@ -96,35 +101,28 @@ addEventListener("DOMContentLoaded", () => {
 
   const said = ({ text, lang }, name) => make(name, text, "", { dir: "auto", lang });
   function films(prompt) {
-    const box = one("[data-player]"), title = said(prompt, "h3"), group = make("div"), list = make("ul", "", "films"), clips = chosen.map((k) => row(k)?.c[prompt.at]);
-    box.replaceChildren(title);
-    group.dataset.group = "";
-    group.setAttribute("role", "group");
-    group.setAttribute("aria-label", "Videos of this prompt");
+    const box = one("[data-player]"), group = one("#group").content.firstElementChild.cloneNode(true), clips = chosen.map((k) => row(k)?.c[prompt.at]), list = one("ul", group), film = one("template", list);
+    box.replaceChildren(said(prompt, "h3"), group);
     clips.forEach((clip, n) => {
-      const item = make("li"), over = make("p", "", "over", { innerHTML: `<span>${marker(n)} </span>` }), value = score(chosen[n], prompt), model = table.models[chosen[n]];
-      over.firstChild.append(make("strong", model.title));
-      over.append(make("span", value === null || !table.score ? "" : `${table.score.label} ${number(value, table.score.d)}`, "small"));
-      item.append(over);
+      const item = film.content.cloneNode(true), [who, worth] = one(".over", item).children, screen = one(".screen", item), value = score(chosen[n], prompt), { title } = table.models[chosen[n]];
+      who.innerHTML = `${marker(n)} `;
+      who.append(make("strong", title));
+      if (value !== null && table.score) worth.textContent = `${table.score.label} ${number(value, table.score.d)}`;
       if (clip) {
-        const screen = make("span", "", `screen${clip[3] < 128 ? " crisp" : ""}`), video = make("video"), strip = make("span", "", "sprite"), picture = make("img");
-        Object.assign(video, { controls: true, muted: true, loop: true, playsInline: true, preload: "none", width: clip[3], height: clip[4], src: `media/${clip[0]}`, poster: `media/${clip[1]}`, ariaLabel: `${model.title}: ${prompt.text}` });
-        Object.assign(video.dataset, { film: "", frames: clip[5], fps: clip[6] });
-        picture.alt = "";
-        picture.dataset.src = `media/${clip[2]}`;
-        strip.hidden = true;
-        strip.append(picture);
-        screen.append(video, strip);
-        item.append(screen);
-      } else item.append(make("span", "This video is not in the folder.", "gone small"));
+        const [src, poster, strip, width, height, frames, fps] = clip, video = one("video", item), files = "media/";
+        screen.classList.toggle("crisp", width < 128);
+        Object.assign(video, { muted: true, width, height, src: files + src, poster: files + poster, ariaLabel: `${title}: ${prompt.text}` });
+        Object.assign(video.dataset, { frames, fps });
+        one("img", item).dataset.src = files + strip;
+      } else screen.replaceWith(make("span", "This video is not in the folder.", "gone small"));
       list.append(item);
     });
-    group.append(list);
-    if (clips.some(Boolean)) group.append(one("#transport").content.cloneNode(true));
+    film.remove();
+    if (!clips.some(Boolean)) { one(".transport", group).remove(); one(".keys", group).remove(); }
     const note = make("p", "", "small");
     note.append(make("a", "This prompt, all models", "", { href: `prompt/${prompt.page}.html` }), " ", make("a", "Link to this comparison", "", { href: link({ p: prompt.id }) }));
-    box.append(group, note);
-    if (clips.some(Boolean)) cogeval.start(box);
+    box.append(note);
+    cogeval.start?.(box);
   }
 
   function prompts(asked) {
@@ -207,5 +205,6 @@ addEventListener("DOMContentLoaded", () => {
   pick.addEventListener("change", () => { table = data[pick.value]; chosen = [0, 1]; go({}); });
   one("[data-add]", chooser).addEventListener("click", () => { chosen.push(table.models.findIndex((_, k) => !chosen.includes(k))); go({}); });
   addEventListener("hashchange", paint);
+  near.observe(one("[data-player]"));
   paint();
 });

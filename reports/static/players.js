@@ -198,5 +198,5 @@
     }
   }
   if (document.readyState === "loading") addEventListener("DOMContentLoaded", () => start()); else start();
-  window.cogeval = { start };
+  window.cogeval = { ...window.cogeval, start };
 })();

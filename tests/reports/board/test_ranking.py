@@ -121,3 +121,17 @@ def test_ranges_hold_a_simulated_truth() -> None:
         hits += all(a <= lo and hi <= b for (a, b), lo, hi in zip(ranges, low, high, strict=True))
     # 95 % less and plus three standard errors of 300 repetitions.
     assert 0.91 <= hits / 300 <= 0.985
+
+
+@pytest.mark.parametrize(("gap", "expected"), [(0.0, 0.95), (0.01, 0.9756), (0.5, 0.9930)])
+def test_ranges_of_two_models_hold_as_often_as_the_formula_says(gap, expected) -> None:
+    """With a gap of g standard errors only the wrong direction misses: 1 - Phi(-1.96 - g); at a tie both directions."""
+    repetitions, units = 1500, 200
+    hits = 0
+    for repetition in range(repetitions):
+        random = np.random.default_rng([11, repetition])
+        scores = random.normal(size=(units, 2)) + random.normal(size=(units, 1)) + [0, gap * np.sqrt(2 / units)]
+        first, second = rank(means(scores), "lower", seed=repetition, with_pairs=False).ranges
+        hits += first[0] == 1 and second[1] == 2 and (gap > 0 or first == second == (1, 2))
+    share, error = hits / repetitions, np.sqrt(expected * (1 - expected) / repetitions)
+    assert abs(share - expected) < 4 * error
