@@ -43,13 +43,13 @@ def inside(cell: Cell) -> Markup:
     return Markup(_inside(cell))  # noqa: S704 - every text of a record went through `safe`
 
 
-def _inside(cell: Cell) -> str:
+def _inside(cell: Cell, *, has_interval: bool = True) -> str:
     text = safe(cell.text)
     if cell.missing:
         word = f'<a href="{safe(cell.href)}">{text}</a>' if cell.href else text
         why = f'<span class="visually-hidden">: {safe(cell.why)}</span>' if cell.why else ""
         found = f'<span class="absent">{word}</span>{why}'
-    elif cell.n is not None or cell.low_text or cell.mark:
+    elif cell.low_text or cell.mark or (cell.n is not None and has_interval):
         leading = " leading" if cell.leading else ""
         n = f'<span class="visually-hidden"> n = {cell.n:,}</span>' if cell.n is not None else ""
         drawn = _bar(cell.mark, cell.kind) if cell.mark else ""
@@ -71,12 +71,11 @@ def _row(columns: Sequence[Column], row: Row) -> str:
     cells = []
     for place, column in enumerate(columns):
         cell = row.cells[column.key]
-        look = (
-            "right" if column.kind == "number" and not column.has_interval else "long" if len(cell.text) > LONG else ""
-        )
+        is_bare = column.kind == "number" and not column.has_interval
+        look = "right" if is_bare else "long" if len(cell.text) > LONG else ""
         name, scope = ("td", "") if place else ("th", " scope=row")
         held = f' class="{look}"' if look else ""
-        cells.append(f"<{name}{scope}{held}>{_inside(cell)}</{name}>")
+        cells.append(f"<{name}{scope}{held}>{_inside(cell, has_interval=not is_bare)}</{name}>")
     group = ' class="group"' if row.group else ""
     return f"<tr{group}>{''.join(cells)}</tr>"
 

@@ -304,7 +304,10 @@ def agreement(site: Site) -> dict[str, Any]:
         for aspect in dict.fromkeys(one.aspect for one in site.board.agreement if one.study == study.id):
             found = [one for one in site.board.agreement if one.study == study.id and one.aspect == aspect]
             parts.append(_aspect(site, study, aspect, found))
-    return site.frame("Metrics against people", 0, "Human study", "charts.css") | {"sections": parts, "lead": _agreement_lead(site)}
+    return site.frame("Metrics against people", 0, "Human study", "charts.css") | {
+        "sections": parts,
+        "lead": _agreement_lead(site),
+    }
 
 
 def _agreement_lead(site: Site) -> list[tuple[str, bool]]:

@@ -145,7 +145,7 @@ class Site:
         if self.board.data_licence:
             footer.append(("", f"Data {self.board.data_licence}"))
         if published:
-            footer.append((f"{up}history.html", f"Publish {published.number}, {published.date or 'no date'}"))
+            footer.append((f"{up}history.html", f"Publish {published.number}, {day(published.date) or 'no date'}"))
         return {
             "title": title,
             "home": f"{up}index.html",
