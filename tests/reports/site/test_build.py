@@ -229,6 +229,21 @@ def test_the_board_alone_builds_the_site_again(site, tmp_path) -> None:
     same(site, tmp_path / "again")
 
 
+def test_nothing_beside_the_board_is_read_for_pages_and_exports(site, tmp_path) -> None:
+    """Without the folder of videos all is the same but the videos and the list of files."""
+    alone = tmp_path / "alone.json"
+    alone.write_bytes((site / "data" / "board.json").read_bytes())
+    out = tmp_path / "again"
+    assert cogeval.main(["leaderboard", "build", "--from", str(alone), "--out", str(out)]) == 0
+    found, again = (
+        {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (site, out)
+    )
+    made = {path for path in found if not path.startswith("media/")}
+    assert again.keys() == made
+    assert [path for path in sorted(made - {"manifest.json"}) if found[path] != again[path]] == []
+
+
 def test_the_same_bytes_under_another_hash_seed_locale_and_time_zone(site, tmp_path) -> None:
     code = (
         "import sys; from pathlib import Path; from reports.board.stored import read_board;"
