@@ -197,7 +197,7 @@ def _sizes_of(checkpoint: Checkpoint) -> ImageTokenizerConfig:
     shapes = checkpoint.tensors.shapes
     codes, first = shapes.get("quantize.embed.weight", ()), shapes.get("enc.conv_in.weight", ())
     for row in IMAGE_TOKENIZERS.values():
-        if codes[1:] == (row.code_dim,) and first[:1] == (row.channels,):
+        if codes[1:] == (row.code_dim,) and first[:1] == (row.first_channels,):
             return row if codes[0] == row.num_codes else replace(row, num_codes=codes[0], name="")
     raise UserError(
         f"{checkpoint.path} holds an image tokenizer of none of the known sizes ({', '.join(IMAGE_TOKENIZERS)});"

@@ -150,7 +150,7 @@ def known_tokenizer(specs: Mapping[str, Spec]) -> ImageTokenizerConfig | None:
         return None
     found = (codes.shape, first.shape[:1])
     rows = IMAGE_TOKENIZERS.values()
-    return next((row for row in rows if found == ((row.num_codes, row.code_dim), (row.channels,))), None)
+    return next((row for row in rows if found == ((row.num_codes, row.code_dim), (row.first_channels,))), None)
 
 
 def tokenizer_shapes(config: ImageTokenizerConfig) -> dict[str, tuple[int, ...]]:

@@ -28,7 +28,7 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--steps", type=click.IntRange(1), help="Other than the recipe's; phases and warm-up go along.")
 @click.option("--batch-size", type=click.IntRange(1), help="Rows of a step, over all processes and parts.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="The highest learning rate.")
-@click.option("--size", metavar="NAME", help="Of the networks: tiny, small, medium, release.")
+@click.option("--size", metavar="NAME", help="Of the networks: tiny, tiny-cells, small, medium, release.")
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), help="Other than the recipe's.")
 @click.option(
     "--precision",
@@ -141,12 +141,13 @@ def _list(*, is_json: bool) -> Finished:
 def _embedded(out: Path, flags: dict[str, Any]) -> Finished:
     from cogvideo.training.embedded import make_embedded
 
-    refused = [name for name in ("init", "size", "lr", "batch_size", "dropout", "stop_after") if flags[name]]
+    refused = [name for name in ("init", "lr", "batch_size", "dropout", "stop_after") if flags[name]]
     if refused:
         raise UserError(f"`embedded` is several trainings: leave --{refused[0].replace('_', '-')} out")
     made = make_embedded(
         flags["data"],
         out,
+        size=flags["size"] or "tiny",
         steps=flags["steps"],
         seed=flags["seed"],
         workers=flags["workers"],

@@ -22,7 +22,7 @@ from cogvideo.checkpoint.convert import convert
 from cogvideo.checkpoint.images import image_tokenizer_at
 from cogvideo.checkpoint.sharing import share
 from cogvideo.checkpoint.staging import staged
-from cogvideo.config import get_size
+from cogvideo.config import ModelConfig, get_size
 from cogvideo.cores import available_cores
 from cogvideo.data.cluster_codes import CLUSTERS, cluster_codes, write_clusters
 from cogvideo.data.record_card import CARD_NAME as RECORDS_CARD
@@ -38,6 +38,8 @@ from cogvideo.tokenizer import load_tokenizer
 from cogvideo.training.recipes import get_recipe
 
 SIZE = "tiny"
+# Of 64-pixel frames, with words of their own.
+SIZES = (SIZE, "tiny-cells")
 # Of the image network on a CPU: more of them would have too few rows of a batch each.
 PROCESSES = 2
 # Drawn clips: 17 frames at 8 a second, which hold clips of 5 at 8, 4 and 2.
@@ -64,6 +66,7 @@ def make_embedded(
     data: Path,
     out: Path,
     *,
+    size: str = SIZE,
     steps: int | None = None,
     seed: int = 0,
     workers: int = 1,
@@ -73,10 +76,12 @@ def make_embedded(
 ) -> Path | None:
     """The pipeline folder in `out`, made of the videos in `data`; None if it was stopped by a signal.
 
-    What is there already is kept. `steps` replaces the number of steps of every training, for trials. Raises UserError
-    as the parts do.
+    What is there already is kept. `size` is one of `SIZES`. `steps` replaces the number of steps of every training, for
+    trials. Raises UserError as the parts do, and for another size.
     """
-    runs = _Runs(out, steps=steps, seed=seed, device=device, is_compiled=is_compiled, is_quiet=is_quiet)
+    if size not in SIZES:
+        raise UserError(f"drawn shapes are for the sizes {' and '.join(SIZES)}, not {size}: leave --size out")
+    runs = _Runs(out, size, steps=steps, seed=seed, device=device, is_compiled=is_compiled, is_quiet=is_quiet)
     pipeline = out / "pipeline"
     if (pipeline / "pipeline.json").is_file():
         return pipeline
@@ -89,7 +94,7 @@ def make_embedded(
             tokenizer = out / "image_tokenizer"
             if not (tokenizer / CARD_NAME).is_file():
                 convert(str(out / "tokenizer" / "image_tokenizer"), tokenizer, dtype="float16")
-            _records(data, out / "records", tokenizer, seed, workers, device)
+            _records(data, out / "records", get_size(size), tokenizer, seed, workers, device)
             _clusters(tokenizer, out / "clusters.safetensors", seed)
             runs.all({"base": (out / "records", None)}, processes=PROCESSES if cores > 1 and not has_gpu else 1)
             base = out / "base" / "image"
@@ -98,7 +103,7 @@ def make_embedded(
             runs.all({"stage1-second": (out / "records", out / "stage1" / "stage1")}, threads=cores)
         except Stopped:
             return None
-    _assemble(out, pipeline, tokenizer, seed)
+    _assemble(out, pipeline, size, tokenizer, seed)
     return pipeline
 
 
@@ -106,9 +111,9 @@ class _Runs:
     """Trainings as processes of their own: two of them with one thread each use two cores better than one with two."""
 
     def __init__(
-        self, out: Path, *, steps: int | None, seed: int, device: str, is_compiled: bool, is_quiet: bool
+        self, out: Path, size: str, *, steps: int | None, seed: int, device: str, is_compiled: bool, is_quiet: bool
     ) -> None:
-        self.out, self.steps, self.seed, self.device = out, steps, seed, device
+        self.out, self.size, self.steps, self.seed, self.device = out, size, steps, seed, device
         self.is_compiled, self.is_quiet = is_compiled, is_quiet
         self.is_stopped = False
         self.running: list[subprocess.Popen[bytes]] = []
@@ -142,6 +147,7 @@ class _Runs:
         recipe = get_recipe(f"embedded-{name}")
         flags: Sequence[Any] = ("--data", data, "--out", folder, "--seed", self.seed, "--device", self.device)
         flags = (*flags, "--threads", threads, *(("--init", init) if init else ()))
+        flags = (*flags, *(("--size", self.size) if self.size != recipe.size else ()))
         # The image tokenizer gains nothing by it.
         flags = (*flags, *(("--compile",) if self.is_compiled and recipe.task != "tokenizer" else ()))
         flags = (*flags, *(("--steps", self.steps) if self.steps else ()), *(("--quiet",) if self.is_quiet else ()))
@@ -165,10 +171,9 @@ def _forwarded(runs: _Runs) -> Iterator[None]:
             signal.signal(name, handler)
 
 
-def _records(data: Path, out: Path, tokenizer: Path, seed: int, workers: int, device: str) -> None:
+def _records(data: Path, out: Path, config: ModelConfig, tokenizer: Path, seed: int, workers: int, device: str) -> None:
     if (out / RECORDS_CARD).is_file():
         return
-    config = get_size(SIZE)
     tokenize(
         open_source(data),
         out,
@@ -186,7 +191,7 @@ def _clusters(tokenizer: Path, path: Path, seed: int) -> None:
         write_clusters(path, cluster_codes(codes_KD, CLUSTERS[len(codes_KD)], seed=seed))
 
 
-def _assemble(out: Path, pipeline: Path, tokenizer: Path, seed: int) -> None:
+def _assemble(out: Path, pipeline: Path, size: str, tokenizer: Path, seed: int) -> None:
     """Everything in half precision, in one folder, whole or not at all."""
     with staged(pipeline) as place:
         for role, folder in PIPELINE.items():
@@ -195,11 +200,11 @@ def _assemble(out: Path, pipeline: Path, tokenizer: Path, seed: int) -> None:
         convert(str(tokenizer), place / "image_tokenizer")
         shutil.copyfile(out / "clusters.safetensors", place / "clusters.safetensors")
         card = PipelineCard(
-            name=NAME,
-            sizes=get_size(SIZE).layout(),
+            name=NAME.replace(SIZE, size),
+            sizes=get_size(size).layout(),
             settings=unlike_release(SETTINGS),
             frames=RECORD_FRAMES,
             licence="Apache-2.0",
-            note=f"trained on drawn shapes: {DRAWN}, `cogeval train embedded --data DIR --seed {seed}`",
+            note=f"trained on drawn shapes: {DRAWN}, `cogeval train embedded --data DIR --size {size} --seed {seed}`",
         )
         write_card(place, card)

@@ -22,6 +22,11 @@ class StackConfig:
     nominal_size: int = 256
     patch: int = 1
     """Side of the squares of pixels that are the channels of one place at the finest resolution; the release has 1."""
+    is_cellwise: bool = False
+    """Whether a cell sees itself alone: 1x1 convolutions, channels normalised in each place, no attention.
+
+    Then a cell whose pixels stand still keeps its code, whatever moves beside it. The release sees its surroundings.
+    """
 
     @property
     def rate(self) -> int:
@@ -62,6 +67,10 @@ class ImageTokenizerConfig:
             ),
             "a decoder's rate must not be finer than the encoder's": min(self.rates, default=0) >= self.encoder.rate,
             "each rate must have one decoder": len(set(self.rates)) == len(self.decoders),
+            "a stack of single cells has one resolution and no attention": all(
+                len(stack.multipliers) == 1 and not stack.attention_at for stack in stacks if stack.is_cellwise
+            ),
+            "a down-sampler sees more than a cell": not self.encoder.is_cellwise or self.num_down_samplers == 0,
             "channels at every resolution must be a multiple of norm_groups": all(
                 self.channels * multiplier % self.norm_groups == 0
                 for stack in stacks
@@ -76,6 +85,11 @@ class ImageTokenizerConfig:
     def rates(self) -> tuple[int, ...]:
         """The compress rates that there is a decoder for, in the order of the decoders."""
         return tuple(decoder.rate for decoder in self.decoders)
+
+    @property
+    def first_channels(self) -> int:
+        """Channels behind the encoder's first convolution: by them and the codebook a file's sizes are known."""
+        return self.channels * (self.encoder.multipliers[0] if self.encoder.is_cellwise else 1)
 
     @property
     def num_down_samplers(self) -> int:
@@ -98,6 +112,16 @@ IMAGE_TOKENIZERS: dict[str, ImageTokenizerConfig] = {
         code_dim=16,
         channels=24,
         encoder=StackConfig((1, 2, 4), blocks=1, attention_at=(), patch=2),
+        decoders=(StackConfig((1, 2, 4), blocks=1, attention_at=(), patch=2),),
+        norm_groups=4,
+    ),
+    # Each code tells of its own 8 x 8 pixels alone: see docs/training.md.
+    "tiny-cells": ImageTokenizerConfig(
+        name="tiny-cells",
+        num_codes=1024,
+        code_dim=16,
+        channels=24,
+        encoder=StackConfig((8,), blocks=2, attention_at=(), patch=8, is_cellwise=True),
         decoders=(StackConfig((1, 2, 4), blocks=1, attention_at=(), patch=2),),
         norm_groups=4,
     ),

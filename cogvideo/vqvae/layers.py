@@ -26,8 +26,21 @@ class Norm(nn.GroupNorm):
         return super().forward(x_BCHW)
 
 
-def _norm(channels: int, groups: int) -> nn.GroupNorm:
-    return Norm(groups, channels, eps=NORM_EPS)
+class PlaceNorm(nn.GroupNorm):
+    """Group normalisation of the channels of each place by itself, so that no place sees another."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        B, C, H, W = x_BCHW.shape
+        normed_NC = super().forward(x_BCHW.permute(0, 2, 3, 1).reshape(-1, C))
+        return normed_NC.view(B, H, W, C).permute(0, 3, 1, 2)
+
+
+def _norm(channels: int, groups: int, *, is_cellwise: bool = False) -> nn.GroupNorm:
+    return (PlaceNorm if is_cellwise else Norm)(groups, channels, eps=NORM_EPS)
+
+
+def _conv(c_in: int, c_out: int, *, is_cellwise: bool = False) -> nn.Conv2d:
+    return nn.Conv2d(c_in, c_out, 1 if is_cellwise else 3, padding=0 if is_cellwise else 1)
 
 
 def _silu(x: Tensor) -> Tensor:
@@ -45,12 +58,12 @@ def _cut(frames_B3HW: Tensor, patch: int) -> Tensor:
 class ResidualBlock(nn.Module):
     """Norm, SiLU, 3x3 convolution, twice; a 1x1 convolution in the shortcut where the number of channels changes."""
 
-    def __init__(self, c_in: int, c_out: int, groups: int) -> None:
+    def __init__(self, c_in: int, c_out: int, groups: int, *, is_cellwise: bool = False) -> None:
         super().__init__()
-        self.norm1 = _norm(c_in, groups)
-        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.norm2 = _norm(c_out, groups)
-        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.norm1 = _norm(c_in, groups, is_cellwise=is_cellwise)
+        self.conv1 = _conv(c_in, c_out, is_cellwise=is_cellwise)
+        self.norm2 = _norm(c_out, groups, is_cellwise=is_cellwise)
+        self.conv2 = _conv(c_out, c_out, is_cellwise=is_cellwise)
         self.nin_shortcut = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else None
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -83,16 +96,17 @@ class SpatialAttention(nn.Module):
 
 
 class Middle(nn.Module):
-    """What stands at the coarsest resolution: residual block, attention, residual block."""
+    """What stands at the coarsest resolution: residual block, attention (unless cells are apart), residual block."""
 
-    def __init__(self, channels: int, groups: int) -> None:
+    def __init__(self, channels: int, groups: int, *, is_cellwise: bool = False) -> None:
         super().__init__()
-        self.block_1 = ResidualBlock(channels, channels, groups)
-        self.attn_1 = SpatialAttention(channels, groups)
-        self.block_2 = ResidualBlock(channels, channels, groups)
+        self.block_1 = ResidualBlock(channels, channels, groups, is_cellwise=is_cellwise)
+        self.attn_1 = None if is_cellwise else SpatialAttention(channels, groups)
+        self.block_2 = ResidualBlock(channels, channels, groups, is_cellwise=is_cellwise)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        mixed_BCHW: Tensor = self.block_2(self.attn_1(self.block_1(x_BCHW)))
+        x_BCHW = self.block_1(x_BCHW)
+        mixed_BCHW: Tensor = self.block_2(x_BCHW if self.attn_1 is None else self.attn_1(x_BCHW))
         return mixed_BCHW
 
 
@@ -123,9 +137,13 @@ class Upsample(nn.Module):
 class Resolution(nn.Module):
     """The blocks of one resolution, each followed by attention where the resolution has it, then the way onwards."""
 
-    def __init__(self, c_in: int, c_out: int, blocks: int, groups: int, *, has_attention: bool) -> None:
+    def __init__(
+        self, c_in: int, c_out: int, blocks: int, groups: int, *, has_attention: bool, is_cellwise: bool = False
+    ) -> None:
         super().__init__()
-        self.block = nn.ModuleList(ResidualBlock(c_in if k == 0 else c_out, c_out, groups) for k in range(blocks))
+        self.block = nn.ModuleList(
+            ResidualBlock(c_in if k == 0 else c_out, c_out, groups, is_cellwise=is_cellwise) for k in range(blocks)
+        )
         self.attn = nn.ModuleList(SpatialAttention(c_out, groups) for _ in range(blocks if has_attention else 0))
         self.downsample: Downsample | None = None
         self.upsample: Upsample | None = None
@@ -148,15 +166,20 @@ class Encoder(nn.Module):
         super().__init__()
         widths = [channels * multiplier for multiplier in stack.multipliers]
         self.patch = stack.patch
-        self.conv_in = nn.Conv2d(3 * stack.patch**2, channels, 3, padding=1)
+        own = stack.is_cellwise
+        # Here the pixels of a whole cell come in at once: they get the full width.
+        first = widths[0] if own else channels
+        self.conv_in = _conv(3 * stack.patch**2, first, is_cellwise=own)
         self.down = nn.ModuleList()
-        for level, (c_in, c_out) in enumerate(zip([channels, *widths], widths, strict=False)):
-            stage = Resolution(c_in, c_out, stack.blocks, groups, has_attention=stack.has_attention(level))
+        for level, (c_in, c_out) in enumerate(zip([first, *widths], widths, strict=False)):
+            stage = Resolution(
+                c_in, c_out, stack.blocks, groups, has_attention=stack.has_attention(level), is_cellwise=own
+            )
             stage.downsample = Downsample(c_out) if level < len(widths) - 1 else None
             self.down.append(stage)
-        self.mid = Middle(widths[-1], groups)
-        self.norm_out = _norm(widths[-1], groups)
-        self.conv_out = nn.Conv2d(widths[-1], code_dim, 3, padding=1)
+        self.mid = Middle(widths[-1], groups, is_cellwise=own)
+        self.norm_out = _norm(widths[-1], groups, is_cellwise=own)
+        self.conv_out = _conv(widths[-1], code_dim, is_cellwise=own)
 
     def forward(self, frames_B3HW: Tensor) -> Tensor:
         x_BCHW = self.conv_in(_cut(frames_B3HW, self.patch))
@@ -172,17 +195,20 @@ class Decoder(nn.Module):
     def __init__(self, stack: StackConfig, channels: int, code_dim: int, groups: int) -> None:
         super().__init__()
         widths = [channels * multiplier for multiplier in stack.multipliers]
-        self.conv_in = nn.Conv2d(code_dim, widths[-1], 3, padding=1)
-        self.mid = Middle(widths[-1], groups)
+        own = stack.is_cellwise
+        self.conv_in = _conv(code_dim, widths[-1], is_cellwise=own)
+        self.mid = Middle(widths[-1], groups, is_cellwise=own)
         # Listed finest first, as the encoder's, and run from the coarsest.
         self.up = nn.ModuleList()
         for level, (c_in, c_out) in enumerate(zip([*widths[1:], widths[-1]], widths, strict=True)):
-            stage = Resolution(c_in, c_out, stack.blocks, groups, has_attention=stack.has_attention(level))
+            stage = Resolution(
+                c_in, c_out, stack.blocks, groups, has_attention=stack.has_attention(level), is_cellwise=own
+            )
             stage.upsample = Upsample(c_out) if level > 0 else None
             self.up.append(stage)
-        self.norm_out = _norm(widths[0], groups)
+        self.norm_out = _norm(widths[0], groups, is_cellwise=own)
         self.patch = stack.patch
-        self.conv_out = nn.Conv2d(widths[0], 3 * stack.patch**2, 3, padding=1)
+        self.conv_out = _conv(widths[0], 3 * stack.patch**2, is_cellwise=own)
 
     def forward(self, latents_BCHW: Tensor) -> Tensor:
         x_BCHW = self.mid(self.conv_in(latents_BCHW))

@@ -58,6 +58,11 @@ def tiny():
 
 
 @pytest.fixture(scope="module")
+def cells():
+    return network(IMAGE_TOKENIZERS["tiny-cells"])
+
+
+@pytest.fixture(scope="module")
 def three():
     return network(THREE_RATES)
 
@@ -112,6 +117,43 @@ def test_a_frame_does_not_depend_on_its_batch(tiny, frames):
     for number in range(len(frames)):
         assert torch.equal(tiny.encode(frames[number : number + 1])[0], ids[number])
         assert (tiny.decode(ids[number : number + 1])[0] - decoded[number]).abs().max() < 1e-5
+
+
+def test_cells_are_coded_by_their_own_pixels_alone_if_asked(cells, three, frames):
+    """So a still background keeps its codes whatever moves in front of it; the released kind sees its surroundings."""
+    changed = frames.clone()
+    changed[:, :, 8:16, 24:40] = 1 - changed[:, :, 8:16, 24:40]
+    with torch.no_grad():
+        moved, seen = (
+            (one.latents(changed, 8) != one.latents(frames, 8)).any(1).nonzero()[:, 1:].unique(dim=0).tolist()
+            for one in (cells, three)
+        )
+    assert moved == [[1, 3], [1, 4]]
+    assert len(seen) > 9
+
+
+def test_a_norm_of_single_places_is_that_of_a_picture_of_one_place(cells):
+    norm = cells.enc.norm_out
+    x = torch.randn(2, norm.num_channels, 3, 4)
+    other = torch.nn.GroupNorm(norm.num_groups, norm.num_channels, norm.eps)
+    with torch.no_grad():
+        for row, column in ((0, 0), (2, 3)):
+            place = x[:, :, row : row + 1, column : column + 1]
+            assert torch.allclose(norm(x)[:, :, row : row + 1, column : column + 1], other(place), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "rule"),
+    [
+        (StackConfig((1, 2), 1, attention_at=(), patch=4, is_cellwise=True), 8, "one resolution and no attention"),
+        (StackConfig((1,), 1, patch=8, is_cellwise=True), 8, "one resolution and no attention"),
+        (StackConfig((1,), 1, attention_at=(), patch=8, is_cellwise=True), 16, "a down-sampler sees more than a cell"),
+    ],
+)
+def test_cells_that_would_see_one_another_are_refused(encoder, decoder, rule):
+    decoders = (StackConfig((1,), 1, attention_at=(), patch=decoder),)
+    with pytest.raises(UserError, match=rule):
+        ImageTokenizerConfig(encoder=encoder, decoders=decoders)
 
 
 def test_the_budget_bounds_the_batch_and_changes_nothing(tiny, frames):

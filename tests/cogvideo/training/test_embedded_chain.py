@@ -14,11 +14,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """Six clips of moving squares, in folders named as the drawn classes are."""
+    """Six clips of squares moving over noise, in folders named as the drawn classes are: no two cells look alike."""
     root = tmp_path_factory.mktemp("drawn")
     for number in range(6):
         name = ("RedSquareMovingRight", "BlueSquareMovingRight")[number % 2]
-        clip = np.zeros((17, 64, 64, 3), np.uint8)
+        clip = np.random.default_rng(number).integers(0, 90, (17, 64, 64, 3), np.uint8)
         for time in range(17):
             clip[time, 20:40, 10 + time : 30 + time, 0 if number % 2 == 0 else 2] = 255 - number
         (root / name).mkdir(exist_ok=True)
@@ -26,15 +26,23 @@ def drawn(tmp_path_factory):
     return root
 
 
-def test_from_videos_to_a_pipeline(drawn, tmp_path, capsys):
+@pytest.mark.parametrize(("size", "clusters"), [("tiny", 64), ("tiny-cells", 128)])
+def test_from_videos_to_a_pipeline(drawn, tmp_path, capsys, size, clusters):
     flags = ["--data", str(drawn), "--out", str(tmp_path / "run"), "--steps", "2", "--quiet", "--workers", "0"]
+    flags += ["--size", size]
     assert cogeval.main(["train", "embedded", *flags]) == 0
     assert capsys.readouterr().out == f"pipeline  {tmp_path / 'run' / 'pipeline'}\n"
     model = CogVideo.load(tmp_path / "run" / "pipeline", superres=False)
-    assert model.networks.clusters.num_clusters == 64
+    assert model.networks.clusters.num_clusters == clusters
     videos = model.generate(["a red square moving right"], frames=5, fps=2.0, superres=False)
     assert videos[0].clip.shape == (5, 64, 64, 3)
     # What is there is kept: nothing is trained again.
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert cogeval.main(["train", "embedded", *flags]) == 0
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+def test_sizes_that_shapes_are_not_for(drawn, tmp_path, capsys):
+    assert cogeval.main(["train", "embedded", "--data", str(drawn), "--out", str(tmp_path), "--size", "small"]) == 2
+    assert "drawn shapes are for the sizes tiny and tiny-cells, not small: leave --size out" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
