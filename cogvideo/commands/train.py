@@ -103,8 +103,6 @@ def _train(recipe: TrainingRecipe, out: Path, flags: dict[str, Any]) -> Result:
 
     if flags["threads"]:
         torch.set_num_threads(flags["threads"])
-    # Moments of rare tokens decay to numbers that a CPU needs a hundred times as long for.
-    torch.set_flush_denormal(True)
     request = Request(
         recipe=recipe,
         data=flags["data"],
@@ -121,7 +119,13 @@ def _train(recipe: TrainingRecipe, out: Path, flags: dict[str, Any]) -> Result:
         is_resumed=flags["is_resumed"],
         is_quiet=flags["is_quiet"],
     )
-    return train(request)
+    # Moments of rare tokens decay to numbers that a CPU needs a hundred times as long for. Whoever calls the command
+    # from Python gets the small numbers back.
+    torch.set_flush_denormal(True)
+    try:
+        return train(request)
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _list(*, is_json: bool) -> Finished:

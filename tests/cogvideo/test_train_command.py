@@ -81,6 +81,12 @@ def test_phases_shrink_together():
     assert [phase.steps for phase in RECIPES["release-stage1"].with_steps(2).phases] == [1, 1]
 
 
+def test_the_smallest_numbers_are_there_again_afterwards(folder, tmp_path, capsys):
+    """A step drops them for speed; who calls the command from Python must not lose them for everything else."""
+    assert cogeval.main(arguments(folder, tmp_path / "run")) == 0
+    assert float(np.float64(2.0**-1060) * np.float64(0.5)) == 2.0**-1061
+
+
 def test_weights_that_load(folder, tmp_path, capsys):
     assert cogeval.main([*arguments(folder, tmp_path / "run"), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
