@@ -6,7 +6,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,15 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OURS = {"COGEVAL_CLIPS_DIR", "COGEVAL_HOME", "COGEVAL_REFERENCE_DIR", "COGEVAL_TEST_INSTALLED"}
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 # Two frames, so that a change that was just made is on the page, and then every transition at its end. Words change
 # their colour with the theme at once and the ground of a button in 120 ms: halfway there is no contrast to measure.
@@ -64,6 +73,20 @@ def chromium() -> str:
     if path is None or importlib.util.find_spec("playwright") is None:
         absent("chromium is not installed (Debian: apt-get install chromium; pip install playwright)")
     return path
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    """One Chromium for the tests of a file; each test has its own window.
+
+    Not for longer: Playwright keeps an event loop in its thread, and neither a second one nor asyncio can live beside.
+    """
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_FLAGS)
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")

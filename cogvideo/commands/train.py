@@ -143,7 +143,7 @@ def _list(*, is_json: bool) -> Finished:
 
 
 def _embedded(out: Path, flags: dict[str, Any]) -> Finished:
-    from cogvideo.training.embedded import make_embedded
+    from cogvideo.training.embedded import SIZE, make_embedded
 
     refused = [name for name in ("init", "lr", "batch_size", "dropout", "stop_after") if flags[name]]
     if refused:
@@ -151,7 +151,7 @@ def _embedded(out: Path, flags: dict[str, Any]) -> Finished:
     made = make_embedded(
         flags["data"],
         out,
-        size=flags["size"] or "tiny",
+        size=flags["size"] or SIZE,
         steps=flags["steps"],
         seed=flags["seed"],
         workers=flags["workers"],

@@ -33,7 +33,6 @@ from cogvideo.errors import UserError
 from cogvideo.prompting import ENGLISH, Prompts
 from cogvideo.sampling import SamplerSettings
 from cogvideo.settings import GenerationSettings, unlike_release
-from cogvideo.shipped import NAME
 from cogvideo.tokenizer import load_tokenizer
 from cogvideo.training.recipes import get_recipe
 
@@ -200,7 +199,7 @@ def _assemble(out: Path, pipeline: Path, size: str, tokenizer: Path, seed: int) 
         convert(str(tokenizer), place / "image_tokenizer")
         shutil.copyfile(out / "clusters.safetensors", place / "clusters.safetensors")
         card = PipelineCard(
-            name=NAME.replace(SIZE, size),
+            name=f"cogvideo-{size}",
             sizes=get_size(size).layout(),
             settings=unlike_release(SETTINGS),
             frames=RECORD_FRAMES,

@@ -18,15 +18,6 @@ import pytest
 
 from eval.published import PublishedRow
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # Every stop of the tab key: what has the focus, whether its ring can be seen, and that the keyboard can leave it.
 STOP = """() => {
     const one = document.activeElement, style = getComputedStyle(one);
@@ -134,17 +125,6 @@ def few_printed() -> list[PublishedRow]:
         PublishedRow(model="CogVideo", year=2022, value=626, setting="finetuned", **facts, **texts),
         PublishedRow(model="Model S", value=838, setting="trained on UCF-101 train+test", **facts),
     ]
-
-
-@pytest.fixture(scope="session")
-def browser(chromium: str) -> Iterator[Any]:
-    """One Chromium for all tests of pages; each test has its own window."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield started
-        started.close()
 
 
 @dataclass

@@ -18,15 +18,6 @@ from human_eval.app.entrance import check_number
 from human_eval.store.database import StoreBusyError
 from human_eval.store.schema import study, trial
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # Only how long a broken page is waited for: a loaded machine may be slow.
 PATIENCE_S = 120
 # All questions of a page answered alike (null: none, -1: as they are), the form sent as it is without a script.
@@ -42,16 +33,6 @@ SEND = """([which, finish]) => {
     form.append(last);
     form.submit();
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield started
-        started.close()
 
 
 @pytest.fixture
