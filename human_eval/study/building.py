@@ -26,7 +26,7 @@ from human_eval.media.encoding import encode_alike, fit, in_time, target_size
 from human_eval.study.design import Item, Model, Study
 from human_eval.study.presets import from_preset, items_wanted
 from human_eval.study.reading import read_study, write_study
-from human_eval.study.sources import Video, choose, common_rate, open_source, real_source, shared_keys, slug
+from human_eval.study.sources import Video, choose, common_rate, open_source, real_sources, shared_keys, slug
 
 SPARE = 3
 CHECK_NUMBERS = (3, 5, 7, 8)
@@ -57,7 +57,7 @@ def init_study(
     say: Callable[[str], None] = lambda line: None,
     **settings: object,
 ) -> Study:
-    """Make a study folder. `real`: "auto" for the runs' own data set, or a folder of real videos, or "" for none.
+    """Make a study folder. `real`: "auto" for the runs' own data set, or its folder, or one of videos; "" for none.
 
     Raises UserError for videos that cannot be shown and for a folder that already holds a study.
     """
@@ -66,12 +66,7 @@ def init_study(
     sources = [open_source(path) for path in runs]
     if not sources:
         raise UserError("--runs: give the run folders or folders of videos to be rated")
-    references = []
-    if real == "auto":
-        references = [real_source(next((source for source in sources if source.manifest), sources[0]))]
-    elif real:
-        references = [open_source(Path(real))]
-        references[0].name = "real"
+    references = real_sources(sources, real) if real else []
     names = _distinct([source.name for source in (*sources, *references)])
     everything = dict(zip(names, (*sources, *references), strict=True))
     keys = shared_keys(list(everything.values()))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 from cogvideo.errors import UserError
 from cogvideo.video import Clip, VideoError, VideoInfo, probe, read_clip
+from cogvideo.weights.places import cache_home
 from eval.records import Manifest, read_manifest, read_samples
 
 SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".gif", ".m4v", ".mpg", ".mpeg", ".ogv"}
@@ -67,23 +69,48 @@ def open_source(path: Path) -> Source:
     return _run(path) if (path / "manifest.json").exists() else _folder(path)
 
 
-def real_source(source: Source) -> Source:
-    """The real clips that the samples of a run were drawn beside, from the run's own data set."""
+def real_source(source: Source, given: Path | None = None) -> Source:
+    """The real clips that the samples of a run were drawn beside, from `given` or from the run's own data set.
+
+    A run writes down its folder as it was given, and of embedded data that they were. Raises UserError where no clip of
+    the run's plan is found.
+    """
     manifest = source.manifest
     if manifest is None:
         raise UserError(f"--real: {source.path} is no run, so its real videos are not known; give --real FOLDER")
-    root = Path(manifest.data.root)
-    frames = (manifest.protocol.get("clip") or {}).get("frames")
-    videos: dict[str, Video] = {}
-    for planned in manifest.planned:
-        if planned.source is not None and planned.id in source.videos:
-            file = _find(root, planned.source.item_id)
-            if file is not None:
-                video = source.videos[planned.id]
-                videos[planned.id] = Video(file, video.prompt, video.label, planned.source.start, frames)
-    if not videos:
-        raise UserError(f"--real: none of the real clips of {source.path} is in {root}; give --real FOLDER")
-    return Source("real", root, videos)
+    roots = [given] if given else _data_folders(manifest)
+    clip = manifest.protocol.get("clip") or {}
+    # As long as the clip that the protocol takes frames from, so that it lasts as long as what was made of it.
+    frames = clip["frames"] * (clip.get("stride") or 1) if clip.get("frames") else None
+    for root in roots:
+        videos: dict[str, Video] = {}
+        for planned in manifest.planned:
+            if planned.source is not None and planned.id in source.videos:
+                file = _find(root, planned.source.item_id)
+                if file is not None:
+                    video = source.videos[planned.id]
+                    videos[planned.id] = Video(file, video.prompt, video.label, planned.source.start, frames)
+        if videos:
+            return Source("real", root, videos)
+    looked = " or ".join(map(str, roots))
+    raise UserError(f"--real: none of the real clips of {source.path} is in {looked}; give --real DIR, their data set")
+
+
+def real_sources(sources: Sequence[Source], given: str) -> list[Source]:
+    """The hidden reference: "auto" for the data set of the runs, a folder of it, or a folder of videos named alike.
+
+    Raises UserError where the folder holds neither the clips of a run nor videos.
+    """
+    run = next((source for source in sources if source.manifest), sources[0])
+    if given == "auto":
+        return [real_source(run)]
+    root = Path(given)
+    if run.manifest is not None and root.is_dir():
+        with suppress(UserError):
+            return [real_source(run, root)]
+    found = open_source(root)
+    found.name = "real"
+    return [found]
 
 
 def shared_keys(sources: Sequence[Source]) -> list[str]:
@@ -153,6 +180,12 @@ def _folder(path: Path) -> Source:
         label = file.relative_to(path).parts[0] if len(file.relative_to(path).parts) > 1 else ""
         videos[key] = Video(file, text, label)
     return Source(slug(path.name), path, videos)
+
+
+def _data_folders(manifest: Manifest) -> list[Path]:
+    """Where the data set of a run may be: its folder as it was given, else the drawn one in the cache."""
+    given = [Path(choice.value) for choice in manifest.choices if choice.name == "data" and choice.origin != "automatic"]
+    return given or [cache_home() / "data" / manifest.data.root]
 
 
 def _find(root: Path, item_id: str) -> Path | None:
