@@ -23,6 +23,7 @@ from human_eval.analysis.icc import IntraClassFamily, intra_class
 from human_eval.analysis.kappa import fleiss_kappa, kappa_interval, kendall_w, mean_pairwise_spearman
 from human_eval.analysis.means import MeanDifference, MeanOpinion, mean_opinions
 from human_eval.analysis.mixed_model import MixedModel, mixed_model
+from human_eval.analysis.places import ChoicePlaces, favourite_places, pair_places
 from human_eval.analysis.rank_tests import (
     Friedman,
     PairTest,
@@ -114,6 +115,7 @@ class FavouriteFindings:
     shares: list[Share]
     tests: VoteTests | None
     plackett_luce: StrengthResult
+    position: ChoicePlaces | None
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ class PairFindings:
     davidson: StrengthResult
     elo: EloOrder
     never_compared: list[tuple[str, str]]
+    position: ChoicePlaces | None
 
 
 @dataclass(frozen=True)
@@ -274,7 +277,8 @@ def _favourites(question: str, rows: pd.DataFrame, models: tuple[str, ...], how:
         "Plackett-Luce, first choice",
         **how.options,
     )
-    return FavouriteFindings(question, len(rows), found, vote_tests(found), strength)
+    places = favourite_places(rows, how.level)
+    return FavouriteFindings(question, len(rows), found, vote_tests(found), strength, places)
 
 
 def _pairs(question: str, rows: pd.DataFrame, models: tuple[str, ...], how: Resampling) -> PairFindings:
@@ -284,7 +288,17 @@ def _pairs(question: str, rows: pd.DataFrame, models: tuple[str, ...], how: Resa
     met = {frozenset(pair) for pair in zip(rows["model_a"], rows["model_b"], strict=True)}
     names = [model for model in models if any(model in pair for pair in met)]
     never = [pair for pair in combinations(names, 2) if frozenset(pair) not in met]
-    return PairFindings(question, len(rows), head_to_head(rows, names), half, dropped, davidson, elo_order(rows), never)
+    return PairFindings(
+        question=question,
+        n=len(rows),
+        votes=head_to_head(rows, names),
+        bradley_terry=half,
+        bradley_terry_ties_dropped=dropped,
+        davidson=davidson,
+        elo=elo_order(rows),
+        never_compared=never,
+        position=pair_places(rows, how.level),
+    )
 
 
 def _rankings(question: str, rows: pd.DataFrame, models: tuple[str, ...], how: Resampling) -> RankingFindings:

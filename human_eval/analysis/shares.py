@@ -130,7 +130,7 @@ def shares(
             n=n,
             raters=n_raters,
             share=counts[index] / n,
-            interval=_clustered(data, index, level),
+            interval=clustered_share(data, index, level),
             wilson=wilson(counts[index], n, level),
             clopper_pearson=clopper_pearson(counts[index], n, level),
             jeffreys=jeffreys(counts[index], n, level),
@@ -200,7 +200,7 @@ def printed_counts(shown_percent: Sequence[str], n: int) -> list[int] | None:
     return counts if sum(counts) <= n else None
 
 
-def _clustered(data: Cells, index: int, level: float) -> Interval:
+def clustered_share(data: Cells, index: int, level: float = LEVEL) -> Interval:
     """Wilson's interval with as many votes as the clustered variance says that they are worth."""
     n = float(data.counts[index].sum())
     share = float(data.means()[index])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from human_eval.analysis.analyze import AnalysisResult
-from human_eval.analysis.findings import Findings
+from human_eval.analysis.findings import FavouriteFindings, Findings, PairFindings
 from human_eval.analysis.resampling import Interval
 from human_eval.spreadsheet import harmless
 
@@ -48,6 +48,7 @@ def tables_of(result: AnalysisResult) -> dict[str, list[Row]]:
         "strength_differences": _strength_differences,
         "agreement": _agreement,
         "positions": _positions,
+        "choice_positions": _choice_positions,
         "metric_correlations": _correlations,
     }
     tables = {
@@ -101,6 +102,10 @@ def _flat(interval: Interval | None, prefix: str = "") -> Row:
 
 def _ends(interval: Interval, prefix: str) -> Row:
     return {f"{prefix}_low": interval.low, f"{prefix}_high": interval.high}
+
+
+def _ends_of(ends: tuple[float, float], prefix: str) -> Row:
+    return {f"{prefix}_low": ends[0], f"{prefix}_high": ends[1]}
 
 
 def _opinions(found: Findings) -> Iterator[Row]:
@@ -160,11 +165,10 @@ def _shares(found: Findings) -> Iterator[Row]:
                 "count": one.count,
                 "n": one.n,
                 "n_raters": one.raters,
-                **{
-                    f"{kind}_{end}": value
-                    for kind in ("wilson", "clopper_pearson", "jeffreys", "goodman")
-                    for end, value in zip(("low", "high"), getattr(one, kind), strict=True)
-                },
+                **_ends_of(one.wilson, "wilson"),
+                **_ends_of(one.clopper_pearson, "clopper_pearson"),
+                **_ends_of(one.jeffreys, "jeffreys"),
+                **_ends_of(one.goodman, "goodman"),
                 **_ends(one.by_rater, "by_rater"),
                 **_ends(one.two_way_bootstrap, "two_way_bootstrap"),
             }
@@ -260,6 +264,28 @@ def _positions(found: Findings) -> Iterator[Row]:
                 "n": one.n_by_position[place],
                 "effect": one.effect_by_position[place],
                 **_flat(one.interval_by_position[place]),
+            }
+
+
+def _choice_positions(found: Findings) -> Iterator[Row]:
+    asked: list[tuple[str, FavouriteFindings | PairFindings]] = []
+    asked += [("favourite", one) for one in found.favourites.values()]
+    asked += [("pair", one) for one in found.pairs.values()]
+    for kind, question in asked:
+        for one in question.position.places if question.position else ():
+            yield {
+                "kind": kind,
+                "question": question.question,
+                "position": one.place,
+                "share": one.share,
+                **_flat(one.interval),
+                "chance": one.chance,
+                "count": one.count,
+                "n": one.n,
+                **_ends_of(one.wilson, "wilson"),
+                "effect": one.effect,
+                **_ends(one.effect_interval, "effect"),
+                "effect_reason": one.effect_interval.reason,
             }
 
 
