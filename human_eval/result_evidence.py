@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from eval.notation import number
 from human_eval.analysis.agreement import Alpha
-from human_eval.analysis.findings import AspectFindings, Findings
+from human_eval.analysis.findings import Findings
 from human_eval.analysis.rank_tests import Friedman, PairTest
 from human_eval.analysis.resampling import Interval
+from human_eval.result_names import Names
 from human_eval.result_tables import (
     Column,
     Group,
@@ -26,11 +26,10 @@ from human_eval.result_tables import (
 
 MINUS_TO_ONE = Scale(-1.0, 1.0, 0.5)
 INTERVAL = Column("95 % interval", kind="right")
-Names = Mapping[str, str]
 
 
 def evidence(found: Findings, names: Names) -> list[Section | None]:
-    """The sections in the order of the page. `names` are the aspects' words by id."""
+    """The sections in the order of the page. `names` are the words for aspects and models."""
     return [
         naive_section(found, names),
         tests_section(found, names),
@@ -61,12 +60,12 @@ def naive_section(found: Findings, names: Names) -> Section | None:
             wide, narrow = words_of(one.interval, 2), words_of(one.naive, 2)
             ratio = one.interval.se / one.naive.se if one.interval.se is not None and one.naive.se else None
             mark = scale.mark(
-                one.mean, one.interval, f"{one.model}: {wide}; as if independent {narrow}", naive=one.naive
+                one.mean, one.interval, f"{names.model(one.model)}: {wide}; as if independent {narrow}", naive=one.naive
             )
             worth = "unknown" if one.n_effective is None else f"{one.n_effective:,.0f}"
             times = "unknown" if ratio is None else f"{ratio:.1f}"
-            rows.append(Row(one.model, (wide, narrow, mark, times, f"{one.n:,}", worth)))
-        groups.append(Group(_name(names, aspect), rows))
+            rows.append(Row(names.model(one.model), (wide, narrow, mark, times, f"{one.n:,}", worth)))
+        groups.append(Group(names.aspect(aspect.aspect), rows))
     return Section(
         "naive",
         title,
@@ -101,19 +100,18 @@ def tests_section(found: Findings, names: Names) -> Section | None:
         for gap in aspect.differences:
             asked, is_told = asked + 1, excludes_zero(gap.interval)
             told += is_told
-            better = gap.first if gap.difference > 0 else gap.second
+            first, second = names.model(gap.first), names.model(gap.second)
+            better = first if gap.difference > 0 else second
             words = words_of(gap.interval, 2, sign=True)
             reading = f"{better} is higher" if is_told else "No difference found"
             if gap.interval.low is None:
                 reading = "n too small to say"
             value = number(gap.difference, 2, sign=True)
-            mark = scale.mark(
-                gap.difference, gap.interval, f"{gap.first} minus {gap.second}: {value}, {words}", has_zero=True
-            )
+            mark = scale.mark(gap.difference, gap.interval, f"{first} minus {second}: {value}, {words}", has_zero=True)
             cells = _test_cells(tests.get((gap.first, gap.second)))
-            rows.append(Row(f"{gap.first} − {gap.second}", (value, words, mark, reading, *cells), is_told))
-        groups.append(Group(_name(names, aspect), rows))
-        facts.append((_name(names, aspect), _friedman_words(aspect.friedman)))
+            rows.append(Row(f"{first} − {second}", (value, words, mark, reading, *cells), is_told))
+        groups.append(Group(names.aspect(aspect.aspect), rows))
+        facts.append((names.aspect(aspect.aspect), _friedman_words(aspect.friedman)))
     sentence = f"{told} of {several(asked, 'difference')} of two models can be told from zero."
     return Section(
         "tests",
@@ -195,7 +193,7 @@ def agreement_section(found: Findings, names: Names) -> Section | None:
         rows.append(_agreement_row("Fleiss' kappa", agreed.fleiss_kappa, agreed.fleiss_interval, over, fine))
         rows.append(_agreement_row("Randolph's kappa", agreed.randolph_kappa, None, over, fine))
         rows.append(_agreement_row("Spearman, mean of pairs", agreed.mean_pairwise_spearman, None, over, "no pair"))
-        groups.append(Group(_name(names, aspect), rows))
+        groups.append(Group(names.aspect(aspect.aspect), rows))
     sentence = "Too few ratings of the same videos to say how far raters agree."
     if ordinal:
         low, high = number(min(ordinal), 2), number(max(ordinal), 2)
@@ -253,11 +251,11 @@ def position_section(found: Findings, names: Names) -> Section | None:
             interval = position.interval_by_position[place]
             value, words = number(effect, 3, sign=True), words_of(interval, 3, sign=True)
             if excludes_zero(interval):
-                told.append(f"place {place} ({_name(names, aspect)}, {value})")
+                told.append(f"place {place} ({names.aspect(aspect.aspect)}, {value})")
             mark = scale.mark(effect, interval, f"place {place}: {value}, 95 % interval {words}", has_zero=True)
             mean, n = position.mean_by_position[place], position.n_by_position[place]
             rows.append(Row(f"Place {place}", (number(mean, 2), value, words, mark, f"{n:,}"), excludes_zero(interval)))
-        groups.append(Group(_name(names, aspect), rows))
+        groups.append(Group(names.aspect(aspect.aspect), rows))
     places = sum(len(group.rows) for group in groups)
     sentence = "No effect of the place was found: every interval holds zero."
     if told:
@@ -281,10 +279,6 @@ def position_section(found: Findings, names: Names) -> Section | None:
         ),
         groups,
     )
-
-
-def _name(names: Names, aspect: AspectFindings) -> str:
-    return names.get(aspect.aspect, aspect.aspect)
 
 
 def _range(values: list[float]) -> str:

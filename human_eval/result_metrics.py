@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from eval.notation import number
 from human_eval.analysis.correlation import Coefficient
 from human_eval.analysis.findings import Findings
+from human_eval.result_names import Names
 from human_eval.result_tables import Column, Group, Row, Scale, Section, excludes_zero, p_words, several, words_of
 
 MINUS_TO_ONE = Scale(-1.0, 1.0, 0.5)
 INTERVAL = Column("95 % interval", kind="right")
-Names = Mapping[str, str]
 
 
 def metrics_section(found: Findings, names: Names) -> Section | None:
@@ -39,7 +37,7 @@ def metrics_section(found: Findings, names: Names) -> Section | None:
             for level, coefficients in (("models", metric.by_model), ("videos", metric.by_item)):
                 each = [one for one in coefficients.values() if one.n]
                 rows += [_metric_row(metric.metric, better, level, order, one) for one in each]
-        groups.append(Group(names.get(aspect, aspect), rows))
+        groups.append(Group(names.aspect(aspect), rows))
     metrics = {one.metric for each in kept.values() for one in each.metrics}
     few = min((c.n for each in kept.values() for m in each.metrics for c in m.by_model.values() if c.n), default=0)
     sentence = f"{several(len(metrics), 'metric')} against the mean score by people"
@@ -47,7 +45,7 @@ def metrics_section(found: Findings, names: Names) -> Section | None:
     facts = tuple(
         (
             f"{gap.first} − {gap.second}",
-            f"{names.get(aspect, aspect)}, {gap.kind}: {number(gap.difference, 2, sign=True)}, 95 % interval "
+            f"{names.aspect(aspect)}, {gap.kind}: {number(gap.difference, 2, sign=True)}, 95 % interval "
             f"{words_of(gap.interval, 2, sign=True)}, n = {gap.n:,} videos of {several(gap.models, 'model')}",
         )
         for aspect, one in kept.items()
@@ -115,13 +113,13 @@ def models_section(found: Findings, names: Names) -> Section | None:
                 inside = fitted.intervals.get(one.model)
                 value = fitted.fixed.get(one.model)
                 cells += [number(value, 2, sign=True), words_of(inside, 2, sign=True)]
-            rows.append(Row(one.model, tuple(cells)))
-        groups.append(Group(names.get(aspect.aspect, aspect.aspect), rows))
+            rows.append(Row(names.model(one.model), tuple(cells)))
+        groups.append(Group(names.aspect(aspect.aspect), rows))
         bias = list(aspect.rater_model.bias.values())
         if fitted is not None and bias:
             facts.append(
                 (
-                    names.get(aspect.aspect, aspect.aspect),
+                    names.aspect(aspect.aspect),
                     f"raters' leniency from {number(min(bias), 2, sign=True)} to {number(max(bias), 2, sign=True)}; "
                     f"variance of raters {fitted.var_rater:.2f}, of prompts {fitted.var_item:.2f}, "
                     f"of the rest {fitted.var_residual:.2f}",

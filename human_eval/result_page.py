@@ -14,6 +14,8 @@ from human_eval.analysis.strengths import StrengthResult
 from human_eval.app.pages import FOLDER, environment
 from human_eval.result_evidence import evidence
 from human_eval.result_metrics import metrics_section, models_section
+from human_eval.result_names import Names, names_of
+from human_eval.result_places import choice_places_section
 from human_eval.result_screening import left_out_section, screening_section
 from human_eval.result_tables import (
     Column,
@@ -54,6 +56,7 @@ def result_html(study: Study, result: AnalysisResult, *, is_served: bool = False
             result=result,
             lead=_lead(study, result),
             sections=sections(study, result),
+            named=named_otherwise(study),
             style=style,
             styles=STYLES,
             is_served=is_served,
@@ -63,9 +66,9 @@ def result_html(study: Study, result: AnalysisResult, *, is_served: bool = False
 
 def sections(study: Study, result: AnalysisResult) -> list[Section]:
     """Every part of the page: the scores, what stands behind them, then the scores with everybody."""
-    names = {one.id: said(one.name, "en") for one in study.aspects}
-    found = result.analysed
-    parts = [*evidence(found, names), metrics_section(found, names), models_section(found, names)]
+    names, found = names_of(study), result.analysed
+    parts = [*evidence(found, names), choice_places_section(found, *questions_of(study))]
+    parts += [metrics_section(found, names), models_section(found, names)]
     parts += [screening_section(result, names), left_out_section(result)]
     out = [*scores(study, found), *(part for part in parts if part is not None)]
     if result.everybody is not None:
@@ -73,14 +76,26 @@ def sections(study: Study, result: AnalysisResult) -> list[Section]:
     return out
 
 
+def named_otherwise(study: Study) -> list[tuple[str, str]]:
+    """(name on the page, id in the files) of each model where they differ."""
+    names = names_of(study)
+    return [(names.model(model.id), model.id) for model in study.models if names.model(model.id) != model.id]
+
+
+def questions_of(study: Study) -> tuple[str, str]:
+    """The names of the favourite and of the pairs."""
+    favourite = said(study.favourite.name, "en") if study.favourite else "Favourite"
+    return favourite, said(study.pair.name, "en") if study.pair else "Pairs"
+
+
 def scores(study: Study, found: Findings, suffix: str = "", words: str = "") -> list[Section]:
     """Every question that was analysed, in the order of the study."""
-    favourite = said(study.favourite.name, "en") if study.favourite else "Favourite"
-    pair = said(study.pair.name, "en") if study.pair else "Pairs"
+    favourite, pair = questions_of(study)
+    names = names_of(study)
 
     def made(kind: str, question: str, title: str, make: Any, *values: Any) -> Section:
         name = "-".join(part for part in (kind, question) if part)
-        return Section(f"{name}{suffix}", f"{title}{words}", **make(*values))
+        return Section(f"{name}{suffix}", f"{title}{words}", **make(names, *values))
 
     return [
         *(
@@ -105,7 +120,7 @@ def _lead(study: Study, result: AnalysisResult) -> str:
     )
 
 
-def _aspect(found: AspectFindings) -> dict[str, Any]:
+def _aspect(names: Names, found: AspectFindings) -> dict[str, Any]:
     low, high = found.scale
     best = max(found.opinions, key=lambda one: one.mean)
     apart = {
@@ -118,8 +133,9 @@ def _aspect(found: AspectFindings) -> dict[str, Any]:
     rows = []
     for one in sorted(found.opinions, key=lambda one: -one.mean):
         value, words, n = number(one.mean, 2), words_of(one.interval, 2), f"{one.n:,}"
-        mark = scale.mark(one.mean, one.interval, f"{one.model}: {value}, 95 % interval {words}, n = {n}")
-        rows.append(Row(one.model, (value, words, mark, words_of(one.naive, 2), n), one.model not in apart))
+        name = names.model(one.model)
+        mark = scale.mark(one.mean, one.interval, f"{name}: {value}, 95 % interval {words}, n = {n}")
+        rows.append(Row(name, (value, words, mark, words_of(one.naive, 2), n), one.model not in apart))
     return {
         "sentence": _sentence(rows),
         "note": f"Mean opinion on {low:g} to {high:g}.",
@@ -142,12 +158,12 @@ def _step(low: float, high: float) -> float:
     return float(wholes[0]) if wholes and width / wholes[0] > 1 else width / 4 or 1.0
 
 
-def _shares(found: FavouriteFindings) -> dict[str, Any]:
+def _shares(names: Names, found: FavouriteFindings) -> dict[str, Any]:
     most = max((one.share for one in found.shares if one.option != "none"), default=0.0)
     best = next((one for one in found.shares if one.share == most and one.option != "none"), None)
     scale, rows = Scale(0.0, 100.0, 25.0), []
     for one in sorted(found.shares, key=lambda one: -one.share):
-        name = "cannot say" if one.option == "none" else one.option
+        name = "cannot say" if one.option == "none" else names.model(one.option)
         value, inside = f"{number(100 * one.share, 1)} %", _percent(one.interval)
         words, naive = words_of(inside, 1), words_of(Interval(100 * one.wilson[0], 100 * one.wilson[1], "Wilson"), 1)
         n = f"{one.count:,} of {one.n:,}"
@@ -169,7 +185,7 @@ def _shares(found: FavouriteFindings) -> dict[str, Any]:
     }
 
 
-def _strengths(result: StrengthResult, plain: StrengthResult) -> dict[str, Any]:
+def _strengths(names: Names, result: StrengthResult, plain: StrengthResult) -> dict[str, Any]:
     shown = result if result.status == "ok" else plain
     if shown.status != "ok":
         return {"sentence": f"No ranking: {shown.reason}.", "note": f"{several(shown.n, 'vote')}."}
@@ -178,8 +194,9 @@ def _strengths(result: StrengthResult, plain: StrengthResult) -> dict[str, Any]:
     for one in sorted(shown.strengths, key=lambda one: -one.theta):
         value, words = number(one.theta, 2, sign=True), words_of(one.interval, 2, sign=True)
         places = f"{one.rank_low}" + (f" to {one.rank_high}" if one.rank_high != one.rank_low else "")
-        mark = scale.mark(one.theta, one.interval, f"{one.model}: {value}, 95 % interval {words}", has_zero=True)
-        rows.append(Row(one.model, (value, words, mark, places, f"{shown.n:,}"), one.rank_low == 1))
+        name = names.model(one.model)
+        mark = scale.mark(one.theta, one.interval, f"{name}: {value}, 95 % interval {words}", has_zero=True)
+        rows.append(Row(name, (value, words, mark, places, f"{shown.n:,}"), one.rank_low == 1))
     return {
         "sentence": _sentence(rows),
         "note": f"Strength by {shown.method}, {several(shown.ties, 'tie')}. Places: those that the votes leave open.",

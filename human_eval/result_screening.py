@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from eval.notation import number
 from human_eval.analysis.analyze import AnalysisResult
+from human_eval.result_names import Names
 from human_eval.result_tables import Column, Group, Row, Section, several, words_of
 
 INTERVAL = Column("95 % interval", kind="right")
-Names = Mapping[str, str]
 
 
 def screening_section(result: AnalysisResult, names: Names) -> Section:
@@ -50,7 +48,7 @@ def screening_section(result: AnalysisResult, names: Names) -> Section:
             moved.append(abs(one.mean - other.mean))
             rows.append(
                 Row(
-                    one.model,
+                    names.model(one.model),
                     (
                         number(one.mean, 2),
                         words_of(one.interval, 2),
@@ -61,7 +59,7 @@ def screening_section(result: AnalysisResult, names: Names) -> Section:
                     ),
                 )
             )
-        groups.append(Group(names.get(aspect.aspect, aspect.aspect), rows))
+        groups.append(Group(names.aspect(aspect.aspect), rows))
     sentence = f"{len(excluded):,} of {several(result.n_raters, 'rater')} left out by rules fixed beforehand"
     sentence += f"; it moved a mean by {max(moved):.2f} at most." if moved else "."
     return Section(

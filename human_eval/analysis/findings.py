@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -22,6 +23,7 @@ from human_eval.analysis.elo_order import EloOrder, elo_order
 from human_eval.analysis.icc import IntraClassFamily, intra_class
 from human_eval.analysis.kappa import fleiss_kappa, kappa_interval, kendall_w, mean_pairwise_spearman
 from human_eval.analysis.means import MeanDifference, MeanOpinion, mean_opinions
+from human_eval.analysis.metric_points import MetricPoints, metric_points
 from human_eval.analysis.mixed_model import MixedModel, mixed_model
 from human_eval.analysis.places import ChoicePlaces, favourite_places, pair_places
 from human_eval.analysis.rank_tests import (
@@ -148,11 +150,12 @@ class RankingFindings:
 
 @dataclass(frozen=True)
 class MetricFindings:
-    """Automatic metrics against the mean human score of one aspect."""
+    """Automatic metrics against the mean human score of one aspect; `points` are in the order of the metrics."""
 
     aspect: str
     metrics: list[MetricAgreement]
     differences: list[CoefficientDifference]
+    points: list[MetricPoints]
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,7 @@ def findings(tables: StudyTables, how: Resampling | None = None) -> Findings:
         favourites={q: _favourites(q, rows, tables.models, how) for q, rows in _questions(tables.favourites)},
         pairs={q: _pairs(q, rows, tables.models, how) for q, rows in _questions(tables.pairs)},
         rankings={q: _rankings(q, rows, tables.models, how) for q, rows in _questions(tables.rankings)},
-        metrics=_metrics(tables, how),
+        metrics=_metrics(tables, aspects, how),
     )
 
 
@@ -320,16 +323,17 @@ def _rankings(question: str, rows: pd.DataFrame, models: tuple[str, ...], how: R
     )
 
 
-def _metrics(tables: StudyTables, how: Resampling) -> dict[str, MetricFindings]:
+def _metrics(tables: StudyTables, aspects: Mapping[str, AspectFindings], how: Resampling) -> dict[str, MetricFindings]:
     out = {}
     for aspect in aspects_of(tables) if len(tables.metrics) else ():
         rows = tables.ratings[tables.ratings["aspect"] == aspect]
         human = rows.assign(human=rows["score"]).groupby(["model", "item"])[["human"]].mean().reset_index()
-        found, wide, sides = [], human, {}
+        found, drawn, wide, sides = [], [], human, {}
         for metric, values in tables.metrics.groupby("metric", sort=True):
             direction = str(values["direction"].iloc[0])
             points, per_item = _joined(human, values)
             found.append(metric_agreement(points, str(metric), direction, **how.options))
+            drawn.append(metric_points(rows, aspects[aspect].opinions, values, how.level))
             if per_item:
                 column = values[["model", "item", "value"]].rename(columns={"value": str(metric)})
                 wide = wide.merge(column, on=["model", "item"], how="left")
@@ -339,7 +343,7 @@ def _metrics(tables: StudyTables, how: Resampling) -> dict[str, MetricFindings]:
             for a, b in combinations(sides, 2)
             if len(wide.dropna(subset=[a, b])) > 2
         ]
-        out[str(aspect)] = MetricFindings(str(aspect), found, gaps)
+        out[str(aspect)] = MetricFindings(str(aspect), found, gaps, drawn)
     return out
 
 

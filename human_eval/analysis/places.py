@@ -124,7 +124,8 @@ def _can_be_told_apart(table: pd.DataFrame) -> bool:
             place = joined[place]
         return place
 
-    for _, places in table.groupby("model")["place"].unique().items():
+    for _, rows in table.groupby("model"):
+        places = rows["place"].unique()
         for place in places[1:]:
             joined[root(place)] = root(places[0])
     return len({root(place) for place in joined}) == 1

@@ -85,7 +85,7 @@ def init_study(
         [
             Model(
                 id=name,
-                title=source.title,
+                title="Real videos" if source in references else source.title,
                 source=str(source.path),
                 role="reference" if source in references else "candidate",
             )

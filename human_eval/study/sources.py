@@ -184,7 +184,9 @@ def _folder(path: Path) -> Source:
 
 def _data_folders(manifest: Manifest) -> list[Path]:
     """Where the data set of a run may be: its folder as it was given, else the drawn one in the cache."""
-    given = [Path(choice.value) for choice in manifest.choices if choice.name == "data" and choice.origin != "automatic"]
+    given = [
+        Path(choice.value) for choice in manifest.choices if choice.name == "data" and choice.origin != "automatic"
+    ]
     return given or [cache_home() / "data" / manifest.data.root]
 
 
