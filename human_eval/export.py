@@ -81,6 +81,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "metric": "name of the automatic metric",
         "value": "its value in the run that the study was built from",
         "direction": "higher or lower: which is better",
+        "low": "low end of the value's interval in the run; empty where it has none",
+        "high": "high end of it",
     },
     "raters": {
         "rater": "pseudonym",
@@ -109,6 +111,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     },
 }
 NUMBERS = {"score", "position", "trial", "strength", "response_seconds", "video_seconds", "value", "cell"}
+NUMBERS |= {"low", "high"}
 NUMBERS |= {"started_ms", "finished_ms", "at_ms", "consent_version", "seq", "slot", "client_ms"}
 
 
@@ -223,7 +226,9 @@ def _metrics(running: Running) -> list[Row]:
         for metric in result.metrics:
             if metric.value is not None:
                 row = {"model": model.id, "item": "", "metric": metric.id, "value": metric.value}
-                rows.append(row | {"direction": metric.direction})
+                inside = metric.interval
+                ends = {"low": inside.low if inside else None, "high": inside.high if inside else None}
+                rows.append(row | {"direction": metric.direction} | ends)
         for sample in read_samples(source).values():
             if slug(sample.id) in items:
                 for name, value in sample.scores.items():
@@ -294,9 +299,10 @@ def _as_parquet(rows: list[Row], columns: list[str]) -> bytes:
             "parquet files need pyarrow; install it with pip install 'cogeval[parquet]'"
         ) from None
     kinds = {"score": arrow.int64(), "passed": arrow.bool_()}
-    for column in NUMBERS - {"score", "value", "response_seconds", "video_seconds"}:
+    fractions = {"value", "low", "high", "response_seconds", "video_seconds"}
+    for column in NUMBERS - fractions - {"score"}:
         kinds[column] = arrow.int64()
-    for column in ("value", "response_seconds", "video_seconds"):
+    for column in fractions:
         kinds[column] = arrow.float64()
     table = arrow.table(
         {c: arrow.array([row.get(c) for row in rows], type=kinds.get(c, arrow.string())) for c in columns}

@@ -57,8 +57,9 @@ def metrics_section(found: Findings, names: Names) -> Section | None:
         sentence,
         "Coefficients keep the metric's own sign: where lower is better, agreement is negative. By video, the interval "
         "draws whole models again where there are enough of them, else it is that of the transform and too narrow. "
-        "Last column: share of the pairs of models that the metric orders as people do. Below the table: difference of "
-        "two metrics' coefficients, each turned so that larger is better.",
+        "Figures show the models with the 95 % intervals of both numbers, then the videos. Last column: share of the "
+        "pairs of models that the metric orders as people do. Below the table: difference of two metrics' "
+        "coefficients, each turned so that larger is better.",
         "Metric",
         (
             Column("Coefficient"),
@@ -71,6 +72,7 @@ def metrics_section(found: Findings, names: Names) -> Section | None:
         ),
         groups,
         facts,
+        has_plots=True,
     )
 
 

@@ -16,6 +16,7 @@ from human_eval.result_evidence import evidence
 from human_eval.result_metrics import metrics_section, models_section
 from human_eval.result_names import Names, names_of
 from human_eval.result_places import choice_places_section
+from human_eval.result_scatter import plot_groups, values_section
 from human_eval.result_screening import left_out_section, screening_section
 from human_eval.result_tables import (
     Column,
@@ -57,6 +58,7 @@ def result_html(study: Study, result: AnalysisResult, *, is_served: bool = False
             lead=_lead(study, result),
             sections=sections(study, result),
             named=named_otherwise(study),
+            plots=plot_groups(result.analysed, names_of(study)),
             style=style,
             styles=STYLES,
             is_served=is_served,
@@ -68,7 +70,7 @@ def sections(study: Study, result: AnalysisResult) -> list[Section]:
     """Every part of the page: the scores, what stands behind them, then the scores with everybody."""
     names, found = names_of(study), result.analysed
     parts = [*evidence(found, names), choice_places_section(found, *questions_of(study))]
-    parts += [metrics_section(found, names), models_section(found, names)]
+    parts += [metrics_section(found, names), values_section(found, names), models_section(found, names)]
     parts += [screening_section(result, names), left_out_section(result)]
     out = [*scores(study, found), *(part for part in parts if part is not None)]
     if result.everybody is not None:

@@ -39,8 +39,8 @@ def choice_places_section(found: Findings, favourite: str, pair: str) -> Section
         "Effect of the place on choices",
         sentence[0].upper() + sentence[1:],
         "Share of the choices that fell on each place; the upright is chance. "
-        f"{_left_out([one for _, one, _ in known])} The effect is the share less chance, with the share of the models that stood there taken off, so that a good "
-        "model which stood at one place more often is none.",
+        f"{_left_out([one for _, one, _ in known])} The effect is the share less chance, with the share of the models "
+        "that stood there taken off, so that a good model which stood at one place more often is none.",
         "Place",
         (
             Column("Share", kind="right"),

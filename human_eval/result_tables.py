@@ -59,7 +59,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Section:
-    """A titled part of the page: what was found in one sentence, what to know about it, the table."""
+    """A titled part of the page: what was found in one sentence, what to know about it, the table.
+
+    `has_plots`: the figures of metrics against people stand before the table.
+    """
 
     id: str
     title: str
@@ -69,6 +72,7 @@ class Section:
     columns: tuple[Column, ...] = ()
     groups: list[Group] = field(default_factory=list)
     facts: tuple[tuple[str, str], ...] = ()
+    has_plots: bool = False
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,8 @@ SCHEMAS: dict[str, tuple[Column, ...]] = {
         Column("metric", "text", "name of the automatic metric"),
         Column("value", "number", "its value"),
         Column("direction", "text", "higher or lower: which is better", values=("higher", "lower")),
+        Column("low", "number", "low end of the value's 95 % interval in the run", required=False),
+        Column("high", "number", "high end of it", required=False),
     ),
 }
 KEYS: dict[str, tuple[str, ...]] = {

@@ -108,13 +108,19 @@ def tables(study, *, raters=12, items=8, models=3, metrics=True, careless=1, see
                     score = rng.integers(low, high + 1) if r >= raters - careless else middle + rng.normal(0, 0.6)
                     score = float(np.clip(round(score), low, high))
                     ratings.append((f"r{r:02d}", f"i{i}", model, one.id, score, 1 + (m + r + i) % models))
-            votes.append((f"r{r:02d}", f"i{i}", "|".join(ids), rng.choice([*ids, "none"])))
+            turn = (r + i) % models
+            votes.append((f"r{r:02d}", f"i{i}", "|".join(ids[turn:] + ids[:turn]), rng.choice([*ids, "none"])))
     for m, model in enumerate(ids):
-        values += [(model, f"i{i}", "clipsim", 0.3 - 0.02 * m + 0.01 * rng.random(), "higher") for i in range(items)]
-        values += [(model, f"i{i}", "flow", rng.random(), "higher") for i in range(items)]
-        values.append((model, "", "fvd", 300.0 + 50 * m, "lower"))
+        for i in range(items):
+            values.append((model, f"i{i}", "clipsim", 0.3 - 0.02 * m + 0.01 * rng.random(), "higher", None, None))
+        values += [(model, f"i{i}", "flow", rng.random(), "higher", None, None) for i in range(items)]
+        values.append((model, "", "fvd", 300.0 + 50 * m, "lower", 280.0 + 50 * m, 325.0 + 50 * m))
     frame = pd.DataFrame
-    given = {"metrics": frame(values, columns=["model", "item", "metric", "value", "direction"])} if metrics else {}
+    given = (
+        {"metrics": frame(values, columns=["model", "item", "metric", "value", "direction", "low", "high"])}
+        if metrics
+        else {}
+    )
     return StudyTables(
         ratings=frame(ratings, columns=["rater", "item", "model", "aspect", "score", "position"]),
         favourites=frame(votes, columns=["rater", "item", "shown", "choice"]),
@@ -240,6 +246,112 @@ def test_metrics_are_those_of_the_json(full):
         for gap in one["differences"]:
             assert n(gap["difference"], 2, True) in page.words["metrics"]
     assert "with 3 models a coefficient by model says little" in page.words["metrics"]
+
+
+def plots_of(page: Page) -> list[list[tuple[str, dict[str, str | None]]]]:
+    """The tags of each figure of metrics, in order."""
+    starts = [at for at, (tag, values) in enumerate(page.tags) if tag == "figure"]
+    ends_at = [*starts[1:], next(at for at in range(starts[-1], len(page.tags)) if page.tags[at][0] == "table")]
+    return [page.tags[start:end] for start, end in zip(starts, ends_at, strict=True)]
+
+
+def linear(values: list[float], places: list[float]) -> np.ndarray:
+    """What is left when places are fitted as a line of values: nothing, if they are drawn on one axis."""
+    slope, start = np.polyfit(values, places, 1)
+    return np.asarray(places) - (slope * np.asarray(values) + start)
+
+
+def test_the_points_of_the_figures_are_those_of_the_json(full):
+    """Each figure's places are a line of the numbers in the json, on both axes, intervals with them."""
+    page, found = full
+    drawn = iter(plots_of(page))
+    for aspect, one in found["analysed"]["metrics"].items():
+        opinions = {opinion["model"]: opinion for opinion in found["analysed"]["aspects"][aspect]["opinions"]}
+        assert [points["metric"] for points in one["points"]] == ["clipsim", "flow", "fvd"]
+        for points in one["points"]:
+            for each in (points["models"], points["items"]):
+                if not each:
+                    assert points["metric"] == "fvd"
+                    continue
+                tags = next(drawn)
+                dots = [v for tag, v in tags if tag == "svg" and (v.get("class") or "").startswith("point")]
+                assert len(dots) == len(each)
+                x = [float(dot["x"].rstrip("%")) for dot in dots]
+                y = [float(dot["y"]) for dot in dots]
+                lines = [v for tag, v in tags if tag == "line" and v.get("class") == "thin"]
+                for point in each:
+                    if point["value_low"] is not None:
+                        line = lines.pop(0)
+                        x += [float(line[end].rstrip("%")) for end in ("x1", "x2")]
+                        assert {line["y1"], line["y2"]} <= {dot["y"] for dot in dots}
+                    if point["human_low"] is not None:
+                        line = lines.pop(0)
+                        y += [float(line[end]) for end in ("y1", "y2")]
+                assert lines == []
+                known = [p for p in each if p["value_low"] is not None]
+                values = [p["value"] for p in each] + [p[end] for p in known for end in ("value_low", "value_high")]
+                known = [p for p in each if p["human_low"] is not None]
+                humans = [p["human"] for p in each] + [p[end] for p in known for end in ("human_low", "human_high")]
+                assert np.abs(linear(values, x)).max() < 0.02
+                assert np.abs(linear(humans, y)).max() < 0.05
+                assert np.polyfit(humans, y, 1)[0] < 0 < np.polyfit(values, x, 1)[0]
+            for point in points["models"]:
+                opinion = opinions[point["model"]]
+                inside = opinion["interval"]
+                assert (point["human"], point["n"]) == (opinion["mean"], opinion["n"])
+                assert (point["human_low"], point["human_high"]) == (inside["low"], inside["high"])
+                (cells,) = page.rows["metric-values"][
+                    f"{points['metric']}, {points['direction']} is better", point["model"]
+                ]
+                assert float(cells[0]) == pytest.approx(point["value"], abs=0.06)
+    assert next(drawn, None) is None
+
+
+def test_figures_say_in_words_what_they_show(full):
+    page, found = full
+    labels = [tags[1:] for tags in plots_of(page)]
+    words = [next(v["aria-label"] for tag, v in tags if tag == "svg" and v.get("role") == "img") for tags in labels]
+    points = found["analysed"]["metrics"]["texture"]["points"][2]["models"]
+    assert (points[0]["value_low"], points[0]["value_high"]) == (280.0, 325.0)
+    text = next(one for one in words if one.startswith("Frame texture against fvd, lower is better, 3 models"))
+    for point in points:
+        assert f"{point['model']}: {point['value']:.1f}, interval {point['value_low']:.1f}" in text
+        assert f"mean score {n(point['human'], 2)}" in text
+    # Shapes tell the models apart without colour.
+    marks = {v["class"] for tag, v in page.tags if tag == "svg" and (v.get("class") or "").startswith("point")}
+    assert marks == {"point mark-1", "point mark-2", "point mark-3"}
+
+
+def test_the_place_of_choices_is_that_of_the_json(full):
+    page, found = full
+    (favourites,) = found["analysed"]["favourites"].values()
+    rows = {name: cells for (_, name), (cells,) in page.rows["choice-position"].items() if name.startswith("Place ")}
+    assert len(rows) == len(favourites["position"]["places"]) == 3
+    for one in favourites["position"]["places"]:
+        cells = rows[f"Place {one['place']}"]
+        times = {end: 100 * one["interval"][end] for end in ("low", "high")}
+        effect = {end: 100 * one["effect_interval"][end] for end in ("low", "high")}
+        assert cells[:2] == [f"{n(100 * one['share'], 1)} %", ends(times, 1)]
+        assert cells[3:] == ["33.3 %", n(100 * one["effect"], 1, True), ends(effect, 1, True),
+                             f"{one['count']} of {one['n']}"]  # fmt: skip
+    left = favourites["position"]["left_out"]
+    assert f"{left} votes that chose no video" in page.words["choice-position"]
+
+
+def test_models_go_by_their_titles(study, tmp_path):
+    """Two of one title are told apart by their id; the files' ids stand at the end of the page."""
+    titles = ("Zebra <Net>", "The same", "The same")
+    models = [one.model_copy(update={"title": title}) for one, title in zip(study.models, titles, strict=True)]
+    page, _ = shown(study.model_copy(update={"models": models}), tables(study), tmp_path)
+    first, second, third = (one.id for one in models)
+    for section in ("aspect-motion", "favourite", "naive", "models", "screening", "metric-values"):
+        assert {name for _, name in page.rows[section]} >= {
+            "Zebra <Net>",
+            f"The same ({second})",
+            f"The same ({third})",
+        }, section
+    assert f"Zebra <Net> − The same ({second})" in {name for _, name in page.rows["tests"]}
+    assert f"is {first} in the files" in page.words["how"]
 
 
 def test_what_screening_removed(full):
