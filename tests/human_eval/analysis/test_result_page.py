@@ -111,8 +111,8 @@ def tables(study, *, raters=12, items=8, models=3, metrics=True, careless=1, see
             turn = (r + i) % models
             votes.append((f"r{r:02d}", f"i{i}", "|".join(ids[turn:] + ids[:turn]), rng.choice([*ids, "none"])))
     for m, model in enumerate(ids):
-        for i in range(items):
-            values.append((model, f"i{i}", "clipsim", 0.3 - 0.02 * m + 0.01 * rng.random(), "higher", None, None))
+        clipsim = [0.3 - 0.02 * m + 0.01 * rng.random() for _ in range(items)]
+        values += [(model, f"i{i}", "clipsim", one, "higher", None, None) for i, one in enumerate(clipsim)]
         values += [(model, f"i{i}", "flow", rng.random(), "higher", None, None) for i in range(items)]
         values.append((model, "", "fvd", 300.0 + 50 * m, "lower", 280.0 + 50 * m, 325.0 + 50 * m))
     frame = pd.DataFrame

@@ -13,8 +13,9 @@ import pytest
 
 from cogvideo.errors import UserError
 from cogvideo.video import probe, write_video
+from eval.records import Choice, DataFacts, GeneratorFacts, Manifest, PlannedSample, SourceClip
 from human_eval.study.building import init_study, open_study
-from human_eval.study.sources import choose
+from human_eval.study.sources import Source, choose, open_source, real_sources
 
 
 def test_a_built_study_opens_with_every_video_it_needs(built: dict[str, Path]) -> None:
@@ -127,6 +128,47 @@ def test_a_file_that_was_changed_after_building_is_noticed(study_folder: Path) -
     file.write_bytes(file.read_bytes() + b"x")
     with pytest.raises(UserError, match="is missing or not the file that was built"):
         open_study(study_folder)
+
+
+def run_of(folder: Path, data: Path, origin: str) -> Source:
+    """A run as `cogeval` writes it down: of its data set the name only, and the flag as it was given."""
+    source = open_source(folder)
+    planned = [
+        PlannedSample(id=key, index=at, prompt="a", seed=at, source=SourceClip(item_id=f"Class/{key}.avi", start=2))
+        for at, key in enumerate(source.videos)
+    ]
+    source.manifest = Manifest(
+        benchmark="ucf101",
+        protocol_name="p",
+        protocol={"clip": {"frames": 4, "stride": 1}},
+        fingerprint="0",
+        generator=GeneratorFacts(spec="s", title="T"),
+        seed=0,
+        data=DataFacts(name="d", root=data.name, list_sha256="0", n_items=1, n_reference=1),
+        planned=planned,
+        choices=[Choice(name="data", value=str(data), origin=origin)],
+    )
+    return source
+
+
+@pytest.mark.parametrize("way", ["flag", "cache", "given"])
+def test_the_real_clips_of_a_run_are_found(
+    way: str, video_folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the --data of the run, in the cache for embedded data, or in the folder that --real names."""
+    monkeypatch.setenv("COGEVAL_HOME", str(tmp_path / "home"))
+    data = tmp_path / "home" / "data" / "the-set" if way == "cache" else tmp_path / "the-set"
+    (data / "Class").mkdir(parents=True)
+    run = run_of(
+        video_folders[0], tmp_path / "gone" if way == "given" else data, "flag" if way != "cache" else "automatic"
+    )
+    with pytest.raises(UserError, match=r"none of the real clips of .* is in .*; give --real DIR, their data set"):
+        real_sources([run], "auto")
+    for key in run.videos:
+        write_video(data / "Class" / f"{key}.avi", np.zeros((8, 32, 32, 3), dtype=np.uint8), fps=8)
+    (real,) = real_sources([run], str(data) if way == "given" else "auto")
+    assert (real.name, real.videos.keys()) == ("real", run.videos.keys())
+    assert {(video.start, video.frames) for video in real.videos.values()} == {(2, 4)}
 
 
 def test_choice_takes_every_label_before_any_twice() -> None:
