@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from eval.notation import count, duration, fingerprint, number, plural
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
 TEMPLATES = Path(__file__).with_name("templates")
 STATIC = Path(__file__).with_name("static")
 # First letters of scripts that need a face or a direction of their own.
@@ -46,6 +47,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=showable,
     )
+    made.filters["unbroken"] = unbroken
     made.globals |= {
         "count": count,
         "duration": duration,
@@ -98,6 +100,11 @@ def language_of(text: str) -> str:
         if any(first <= character <= last for character in text):
             return language
     return ""
+
+
+def unbroken(text: str) -> str:
+    """Words of ours in which no line may end between a number and its per cent sign. Never for words of strangers."""
+    return re.sub(r"(?<=\d) (?=%)", NO_BREAK, text)
 
 
 def showable(value: Any) -> Any:

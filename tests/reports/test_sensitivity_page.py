@@ -66,6 +66,14 @@ def test_everything_is_on_it(record):
     assert "Embedded data" in page
 
 
+def test_no_line_ends_between_a_number_and_its_per_cent_sign(record):
+    """Captions are narrow: a plain space there put the sign on a line of its own."""
+    body = render(record, "run-1").split("<main")[1]
+    shown = [text for text in re.findall(r">([^<]*)<", body.replace("&nbsp;", "\N{NO-BREAK SPACE}")) if "%" in text]
+    assert any("punished from 9\N{NO-BREAK SPACE}%, 100\N{NO-BREAK SPACE}%" in text for text in shown)
+    assert not [text for text in shown if re.search(r"\d %", text)]
+
+
 def test_figures_say_what_they_show(record):
     page = render(record, "run-1")
     labels = re.findall(r'role="img" aria-label="([^"]*)"', page)
