@@ -28,7 +28,15 @@ from reports.page import environment, script, script_hash, stylesheet
 from reports.printed import printed_numbers
 from reports.reading import RunRecords, read_run
 from reports.samples import REPORT_BYTES, choose, films
-from reports.tables import audit_rows, class_figures, command, data_rows, metric_rows, protocol_rows
+from reports.tables import (
+    audit_rows,
+    class_figures,
+    command,
+    data_rows,
+    generator_rows,
+    metric_rows,
+    protocol_rows,
+)
 
 GIBIBYTE = 1024**3
 TABLES_BYTES = 100_000
@@ -101,6 +109,7 @@ def render(records: RunRecords) -> str:
         "classes": classes,
         "audit": audit,
         "data": data_rows(result),
+        "generator": generator_rows(result.generator),
         "protocol": protocol_rows(protocol) if protocol else [("Protocol", result.protocol_name)],
         "command": command(result),
         "costs": costs(result),

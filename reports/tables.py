@@ -20,7 +20,7 @@ from eval.notation import (
     percent,
 )
 from eval.protocol import Protocol
-from eval.records import MetricResult, Result, SampleLine
+from eval.records import GeneratorFacts, MetricResult, Result, SampleLine
 from reports.figures import Mark, Rows, alt_of, interval_row, metric_mark, round_axis
 
 CLASSES_SHOWN = 5
@@ -143,6 +143,32 @@ def protocol_rows(protocol: Protocol) -> list[tuple[str, str]]:
         ("Changed here", "; ".join(protocol.changes)),
     ]
     return [(term, value) for term, value in rows if value]
+
+
+def generator_rows(facts: GeneratorFacts) -> list[tuple[str, str]]:
+    """What a generator says of itself: sampling settings, weights with their hashes, sizes of its networks."""
+    rows = []
+    for name, value in facts.description.items():
+        if name in ("kind", "argument", "name"):  # the generator's name on the page says these
+            continue
+        inner = value if name == "settings" and isinstance(value, dict) else {name: value}
+        rows += [(_spaced(key).capitalize(), _in_line(part)) for key, part in inner.items()]
+    return [(term, value) for term, value in rows if value]
+
+
+def _spaced(name: object) -> str:
+    return str(name).replace("_", " ")
+
+
+def _in_line(value: Any) -> str:
+    """Nested settings as one line: `temperature 0.9, top k clusters 6`."""
+    if isinstance(value, dict):
+        return ", ".join(f"{_spaced(name)} {text}" for name, part in value.items() if (text := _in_line(part)))
+    if isinstance(value, list | tuple):
+        return ", ".join(filter(None, map(_in_line, value)))
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ from typing import Any
 
 from eval.notation import better
 from reports.board.document import RunEntry, TableEntry
+from reports.board.tables import protocol_of
 from reports.figures import mark_of
 from reports.site.markup import common_n
 from reports.site.people_cells import human_columns
 from reports.site.site import MOST_BARS, Site, day, groups, metric_href, spelt
 from reports.site.table import Cell, Column, Row, Table, absent, words
+from reports.tables import protocol_rows
 
 # With script, more rows than these wait for a button: a browser lays out the table anew whenever it is sorted.
 MOST_ROWS = 100
@@ -43,7 +45,7 @@ def board_table(site: Site, table: TableEntry, up: str = "") -> Table:
             assert study is not None
             cells[one.column.key] = one.cell(study, run, axis, is_drawn=is_drawn)
         kind, label, who = site.state(run)
-        cells["measured"] = Cell(label, two=who, kind=kind)
+        cells["measured"] = Cell(label, two=who, kind=kind, href=f"{up}run/{run.id}.html")
         rows.append(Row(run.model, cells, data=_filters(site, run)))
     edges = groups(ranges)
     return Table(
@@ -167,6 +169,7 @@ def page(site: Site, table: TableEntry, depth: int) -> dict[str, Any]:
         "most_rows": MOST_ROWS,
         "change": last_change(site),
         "facts": facts,
+        "protocol": _protocol(site, table),
         "types": types,
         "same": same,
         "n_others": others,
@@ -177,6 +180,12 @@ def page(site: Site, table: TableEntry, depth: int) -> dict[str, Any]:
         "others": [one for one in site.board.tables if one.id != table.id],
         "id_of": {row.id: run for row, run in zip(shown.rows, table.runs, strict=True)},
     }
+
+
+def _protocol(site: Site, table: TableEntry) -> list[tuple[str, str]]:
+    """Everything of the protocol that a number depends on, from the first run that recorded it."""
+    found = next((one for name in (*table.runs, *table.older) if (one := protocol_of(site.runs[name]))), None)
+    return protocol_rows(found) if found else []
 
 
 def _paper_exports(site: Site, table: TableEntry, same: list[dict[str, Any]], up: str) -> list[tuple[str, str]]:

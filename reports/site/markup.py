@@ -43,7 +43,7 @@ def inside(cell: Cell) -> Markup:
     return Markup(_inside(cell))  # noqa: S704 - every text of a record went through `safe`
 
 
-def _inside(cell: Cell, *, has_interval: bool = True) -> str:
+def _inside(cell: Cell, *, has_interval: bool = True, is_linked: bool = False) -> str:
     text = safe(cell.text)
     if cell.missing:
         word = f'<a href="{safe(cell.href)}">{text}</a>' if cell.href else text
@@ -54,6 +54,8 @@ def _inside(cell: Cell, *, has_interval: bool = True) -> str:
         n = f'<span class="visually-hidden"> n = {cell.n:,}</span>' if cell.n is not None else ""
         drawn = _bar(cell.mark, cell.kind) if cell.mark else ""
         spread = safe(cell.interval) or "no interval"
+        if cell.href and is_linked:
+            text = f'<a href="{safe(cell.href)}">{text}</a>'
         found = f'<span class="cell{leading}"><b>{text}</b> <span class="small">{spread}</span></span>{n}{drawn}'
     elif cell.href:
         found = f'<a href="{safe(cell.href)}"><bdi>{text}</bdi></a>'
@@ -64,10 +66,10 @@ def _inside(cell: Cell, *, has_interval: bool = True) -> str:
 
 def rows(table: Table) -> Markup:
     """The rows of a plain table; the first column is the head of its row."""
-    return Markup("\n".join(_row(table.columns, row) for row in table.rows))  # noqa: S704 - cells are escaped above
+    return Markup("\n".join(_row(table.columns, row, has_id=table.has_ids) for row in table.rows))  # noqa: S704 - cells are escaped above
 
 
-def _row(columns: Sequence[Column], row: Row) -> str:
+def _row(columns: Sequence[Column], row: Row, *, has_id: bool) -> str:
     cells = []
     for place, column in enumerate(columns):
         cell = row.cells[column.key]
@@ -75,9 +77,11 @@ def _row(columns: Sequence[Column], row: Row) -> str:
         look = "right" if is_bare else "long" if len(cell.text) > LONG else ""
         name, scope = ("td", "") if place else ("th", " scope=row")
         held = f' class="{look}"' if look else ""
-        cells.append(f"<{name}{scope}{held}>{_inside(cell, has_interval=not is_bare)}</{name}>")
+        inner = _inside(cell, has_interval=not is_bare, is_linked=True)
+        cells.append(f"<{name}{scope}{held}>{inner}</{name}>")
     group = ' class="group"' if row.group else ""
-    return f"<tr{group}>{''.join(cells)}</tr>"
+    own = f' id="{safe(row.id)}"' if has_id else ""
+    return f"<tr{own}{group}>{''.join(cells)}</tr>"
 
 
 def sortable(row: Row, columns: Sequence[Column], common_n: Mapping[str, int] | None = None) -> Markup:

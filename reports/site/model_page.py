@@ -14,6 +14,7 @@ from reports.site.films import film
 from reports.site.people_cells import human_columns
 from reports.site.site import PLAYERS, Site, day, facts_of, metric_href
 from reports.site.table import Cell, Column, Row, Table, absent, measured, whole, words
+from reports.tables import generator_rows
 
 GIBIBYTE = 1024**3
 FILMS_SHOWN = 6
@@ -39,6 +40,9 @@ def page(site: Site, model: ModelEntry) -> dict[str, Any]:
         "model": model,
         "lead": _lead(site, held),
         "card": _card(model),
+        "sampling": next(
+            (rows for _, run in held if run.result and (rows := generator_rows(run.result.generator))), []
+        ),
         "numbers": numbers,
         "exports": site.export(numbers, up) if held else [],
         "histories": _histories(site, model, held, older),
@@ -89,6 +93,11 @@ def _card(model: ModelEntry) -> list[tuple[str, str]]:
         ("Who paid", card.funding or "not stated"),
         *facts_of([("Generator", ", ".join(model.keys)), ("Former ids", ", ".join(model.aliases))]),
     ]
+
+
+def _sampling(held: list[tuple[TableEntry, RunEntry]]) -> list[tuple[str, str]]:
+    """How the model was asked, by the first run that recorded it."""
+    return next((rows for _, run in held if run.result and (rows := generator_rows(run.result.generator))), [])
 
 
 def _numbers(site: Site, model: ModelEntry, held: list[tuple[TableEntry, RunEntry]], up: str) -> Table:

@@ -6,9 +6,12 @@ from typing import Any
 
 from eval.notation import cautions, count, duration, fingerprint, number, verdicts
 from reports.board.document import RunEntry
+from reports.board.names import metric_page
+from reports.board.tables import protocol_of
 from reports.site.sample_table import SampleTable
-from reports.site.site import Site, day, facts_of
+from reports.site.site import Site, day, facts_of, metric_href
 from reports.site.table import Cell, Column, Row, Table, words
+from reports.tables import generator_rows, protocol_rows
 
 REJECTED_SHOWN = 100
 
@@ -33,6 +36,8 @@ def page(site: Site, run: RunEntry) -> dict[str, Any]:
         "exports": site.export(metrics, up) if metrics.rows else [],
         "is_current": run.id in table.runs,
         "config": _config(run),
+        "protocol": protocol_rows(protocol) if (protocol := protocol_of(run)) else [],
+        "generator": generator_rows(result.generator) if result else [],
         "environment": sorted(result.environment.items()) if result else [],
         "timings": [(name, duration(seconds)) for name, seconds in sorted(result.timing.items())] if result else [],
         "settings": [
@@ -64,20 +69,23 @@ def _metrics(site: Site, run: RunEntry, up: str) -> Table:
     rows = []
     for metric in run.result.metrics if run.result else []:
         column = next(one for one in table.metrics if one.id == metric.id)
+        value = site.value_cell(table, run, column, site.axis(table, column))
+        value.href = f"#{metric_page(metric.id)}"  # the number is at home here
         details = [f"{name.replace('_', ' ')} {_plain(value)}" for name, value in metric.details.items()]
         rows.append(
             Row(
-                metric.id,
+                metric_page(metric.id),
                 {
-                    "metric": words(metric.label, two=metric.id),
-                    "value": site.value_cell(table, run, column, site.axis(table, column)),
+                    "metric": words(metric.label, two=metric.id, href=metric_href(up, metric.id)),
+                    "value": value,
                     "n": Cell(count(metric.n_fake), value=float(metric.n_fake)),
                     "fingerprint": words(metric.fingerprint),
                     "details": words("; ".join(details) or "nothing more was recorded"),
                 },
             )
         )
-    return Table(f"run-{run.id}", f"Run {run.id}, metrics", columns, rows, cite=site.cites([run.model]))
+    title = f"Run {run.id}, metrics"
+    return Table(f"run-{run.id}", title, columns, rows, cite=site.cites([run.model]), has_ids=True)
 
 
 def _plain(value: float | int | str) -> str:

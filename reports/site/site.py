@@ -232,7 +232,7 @@ class Site:
             kind=kind,
             leading=leading,
             why=why,
-            href=f"{up}run/{run.id}.html",
+            href=number_href(up, run, column.id),
         )
 
     def rank_cell(self, table: TableEntry, run: RunEntry, metric: str) -> Cell:
@@ -288,6 +288,11 @@ def day(date: str) -> str:
     if len(date) != 10 or not 1 <= int(date[5:7]) <= 12:
         return ""
     return f"{int(date[8:])} {MONTHS[int(date[5:7]) - 1]} {date[:4]}"
+
+
+def number_href(up: str, run: RunEntry, metric_id: str) -> str:
+    """The address of one number: its row on the page of its run."""
+    return f"{up}run/{run.id}.html#{metric_page(metric_id)}"
 
 
 def metric_href(up: str, metric_id: str) -> str:

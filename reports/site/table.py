@@ -79,7 +79,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """`name` is the file name of its exports; `cite` are BibTeX entries of what stands in it."""
+    """`name` is the file name of its exports; `cite` are BibTeX entries of what stands in it.
+
+    `has_ids`: ids of rows are ids on the page, so that each row has an address.
+    """
 
     name: str
     title: str
@@ -87,6 +90,7 @@ class Table:
     rows: Sequence[Row]
     note: str = ""
     cite: Sequence[str] = ()
+    has_ids: bool = False
 
 
 def words(text: object, *, two: str = "", href: str = "") -> Cell:
