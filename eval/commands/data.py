@@ -42,14 +42,26 @@ def data() -> None:
     show_default=True,
     help="Backgrounds a class, two clips each; the first 4 are test.",
 )
+@click.option(
+    "--style",
+    type=click.Choice(["textured", "plain"]),
+    default="textured",
+    show_default=True,
+    help="The benchmark's, or plain ones for small generators: flat backgrounds, one size.",
+)
 @click.option("--workers", type=click.IntRange(1), help="Clips drawn at a time. Default: one a core, four at most.")
 def shapes(
-    folder: Path, seed: int, classes: Literal["benchmark", "training", "all"], groups: int, workers: int | None
+    folder: Path,
+    seed: int,
+    classes: Literal["benchmark", "training", "all"],
+    groups: int,
+    style: Literal["textured", "plain"],
+    workers: int | None,
 ) -> None:
     """Draw the embedded data set `shapes` into the new folder DIR, in UCF-101's layout."""
     from eval.datasets.shapes import render
 
-    render(folder, seed=seed, classes=classes, groups=groups, workers=workers)
+    render(folder, seed=seed, classes=classes, groups=groups, style=style, workers=workers)
     click.echo(f"shapes ({classes} classes, seed {seed}) drawn in {folder}")
 
 

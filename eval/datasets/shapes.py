@@ -22,7 +22,7 @@ from cogvideo.errors import UserError
 from cogvideo.video import write_video
 from cogvideo.weights import cache_home
 from eval.datasets.items import DataSet
-from eval.datasets.shapes_drawing import FPS, ShapeClass, classes, draw_clip
+from eval.datasets.shapes_drawing import FPS, ShapeClass, StyleName, classes, draw_clip
 from eval.datasets.ucf_layout import LISTS_FOLDER, read_layout
 from eval.registry import datasets
 
@@ -44,6 +44,7 @@ class PlannedClip:
     group: int
     number: int
     seed: int
+    style: StyleName = "textured"
 
     @property
     def relative(self) -> str:
@@ -56,11 +57,14 @@ class PlannedClip:
 
     def write(self, root: Path) -> None:
         of, scene = self.of, f"{self.seed}/{self.of.name}/g{self.group:02d}"
-        clip = draw_clip(of.shape, of.colour, of.motion, f"{scene}/c{self.number:02d}", scene=scene)
+        key = f"{scene}/c{self.number:02d}"
+        clip = draw_clip(of.shape, of.colour, of.motion, key, scene=scene, style=self.style)
         write_video(root / self.relative, clip, fps=FPS, codec="ffv1")
 
 
-def plan(*, seed: int = 0, which: Which = "benchmark", groups: int = GROUPS) -> list[PlannedClip]:
+def plan(
+    *, seed: int = 0, which: Which = "benchmark", groups: int = GROUPS, style: StyleName = "textured"
+) -> list[PlannedClip]:
     """Every clip of the data set: groups of 2 in each class, of which the first 4 are test clips.
 
     More groups leave those that fewer have as they are. Raises UserError for fewer than would leave train clips, and
@@ -69,7 +73,7 @@ def plan(*, seed: int = 0, which: Which = "benchmark", groups: int = GROUPS) -> 
     if not TEST_GROUPS < groups <= MOST_GROUPS:
         raise UserError(f"expected from {TEST_GROUPS + 1} to {MOST_GROUPS} groups of clips a class, got {groups}")
     return [
-        PlannedClip(of, group, number, seed)
+        PlannedClip(of, group, number, seed, style)
         for of in classes(which)
         for group in range(1, groups + 1)
         for number in range(1, CLIPS_PER_GROUP + 1)
@@ -82,20 +86,21 @@ def render(
     seed: int = 0,
     classes: Which = "benchmark",
     groups: int = GROUPS,
+    style: StyleName = "textured",
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Draw the data set into the new folder `root` and return it; the same bytes for the same seed.
 
     `classes`: the benchmark's 40, the 186 that a generator may be trained on, or all 210; two clips of each in every
-    group, 17 frames of 64 x 64 at 8 fps, lossless. `workers`: threads, None for one a core (four at most). `progress`
-    gets (clips done, clips in all). The folder appears when it is complete. Raises UserError if it exists and is not
-    empty, or cannot be written.
+    group, 17 frames of 64 x 64 at 8 fps, lossless. `style`: the benchmark's, or "plain" ones. `workers`: threads, None
+    for one a core (four at most). `progress` gets (clips done, clips in all). The folder appears when it is complete.
+    Raises UserError if it exists and is not empty, or cannot be written.
     """
     root = Path(root).absolute()
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(f"shapes are rendered into a new or empty folder; {root} has something in it: name another one")
-    planned = plan(seed=seed, which=classes, groups=groups)
+    planned = plan(seed=seed, which=classes, groups=groups, style=style)
     with _appearing_whole(root) as unfinished:
         for name in dict.fromkeys(clip.of.name for clip in planned):
             (unfinished / name).mkdir()

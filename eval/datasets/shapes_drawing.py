@@ -40,6 +40,9 @@ _RGB = {
     "white": (0.95, 0.95, 0.95),
 }
 
+# Flat backgrounds of the plain style, as muted as the others.
+_PLAIN = ((0.12, 0.14, 0.34), (0.30, 0.30, 0.32), (0.10, 0.32, 0.30), (0.38, 0.22, 0.14))
+
 # The benchmark's classes: every look (shape and colour) has five motions, so that a frame shows the look and leaves
 # the motion open; every motion belongs to four or five looks; no held-out pair is among them.
 _BENCHMARK = {
@@ -52,6 +55,41 @@ _BENCHMARK = {
     ("cross", "red"): ("left", "right", "growing", "shrinking", "bouncing"),
     ("cross", "yellow"): ("left", "down", "growing", "rotating", "bouncing"),
 }
+
+
+@dataclass(frozen=True)
+class Style:
+    """From what the numbers of a clip are drawn: ranges in pixels and radians, the last two in steps."""
+
+    radius: tuple[float, float] = (9.0, 13.0)
+    tilt: tuple[float, float] = (-0.3, 0.3)
+    tone: float = 0.05  # added to or taken from a colour's channels, at most
+    length: tuple[float, float] = (16.0, 22.0)
+    turn: tuple[float, float] = (2.0, 2.6)
+    height: tuple[float, float] = (15.0, 20.0)
+    reach: tuple[float, float] = (9.0, 12.0)
+    start_step: float = 0.0  # 0: any number
+    phases: int = 0  # 0: any
+    is_flat: bool = False  # one colour behind, no gradient, no texture
+
+
+# "textured" is the benchmark's. "plain" is for small generators to learn from: it leaves less open beside the prompt.
+STYLES = {
+    "textured": Style(),
+    "plain": Style(
+        radius=(11.0, 11.0),
+        tilt=(0.0, 0.0),
+        tone=0.0,
+        length=(20.0, 20.0),
+        turn=(2.3, 2.3),
+        height=(18.0, 18.0),
+        reach=(10.0, 10.0),
+        start_step=2.0,
+        phases=8,
+        is_flat=True,
+    ),
+}
+StyleName = Literal["textured", "plain"]
 
 
 @dataclass(frozen=True, order=True)
@@ -104,21 +142,29 @@ def class_name(shape: str, colour: str, motion: str) -> str:
     return caption(shape, colour, motion).removeprefix("a ").title().replace(" ", "")
 
 
-def draw_clip(shape: str, colour: str, motion: str, key: int | str, *, scene: int | str | None = None) -> Clip:
+def draw_clip(
+    shape: str,
+    colour: str,
+    motion: str,
+    key: int | str,
+    *,
+    scene: int | str | None = None,
+    style: StyleName = "textured",
+) -> Clip:
     """A clip of one class, uint8 RGB (17, 64, 64, 3), the same for the same key on any machine.
 
     `scene` is the key of the background (default: the key itself); clips with one scene share it, as clips cut from
     one video do. The first frame depends on the look, the key and the scene alone: clips of different motions with
     the same key start with the same frame. Raises ValueError for a name that is not in the tables.
     """
-    for value, known in ((shape, SHAPES), (colour, COLOURS), (motion, MOTIONS)):
+    for value, known in ((shape, SHAPES), (colour, COLOURS), (motion, MOTIONS), (style, tuple(STYLES))):
         if value not in known:
             raise ValueError(f"shapes: expected one of {', '.join(known)}, got {value!r}")
-    draws = _Draws(f"clip/{key}")
-    start_x, start_y = draws.between(26.0, 38.0), draws.between(26.0, 38.0)
-    radius, tilt = draws.between(9.0, 13.0), draws.between(-0.3, 0.3)
-    rgb = [min(channel + draws.between(-0.05, 0.05), 1.0) for channel in _RGB[colour]]
-    shift_x, shift_y, grow, turn = _path(motion, draws)
+    draws, ranges = _Draws(f"clip/{key}"), STYLES[style]
+    start_x, start_y = (_stepped(draws.between(26.0, 38.0), ranges.start_step) for _ in range(2))
+    radius, tilt = draws.between(*ranges.radius), draws.between(*ranges.tilt)
+    rgb = [min(channel + draws.between(-ranges.tone, ranges.tone), 1.0) for channel in _RGB[colour]]
+    shift_x, shift_y, grow, turn = _path(motion, draws, ranges)
 
     steps = range(FRAMES)
     x_T11 = _column([start_x + shift_x(k / (FRAMES - 1)) for k in steps])
@@ -132,7 +178,8 @@ def draw_clip(shape: str, colour: str, motion: str, key: int | str, *, scene: in
     v_THW = down_TH1 * cos_T11 - across_T1W * sin_T11
     coverage_THW = np.clip(np.float32(0.5) - _distance(shape, u_THW, v_THW, r_T11), 0, 1)
 
-    back_HWC = _background(key if scene is None else scene)
+    scene = key if scene is None else scene
+    back_HWC = _flat(scene) if ranges.is_flat else _background(scene)
     paint_C = np.array([_rounded(channel) for channel in rgb], np.float32)
     clip_THWC = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8)
     for channel in range(3):
@@ -160,6 +207,11 @@ class _Draws:
         return 1.0 if self.uniform() < 0.5 else -1.0
 
 
+def _stepped(value: float, step: float) -> float:
+    """The nearest multiple of `step`; the value itself where that is 0."""
+    return round(value / step) * step if step else value
+
+
 def _line(length: float) -> _Curve:
     return lambda t: length * t
 
@@ -168,12 +220,12 @@ def _one(t: float) -> float:
     return 1.0
 
 
-def _path(motion: str, draws: _Draws) -> tuple[_Curve, _Curve, _Curve, _Curve]:
+def _path(motion: str, draws: _Draws, ranges: Style) -> tuple[_Curve, _Curve, _Curve, _Curve]:
     """Shift in x and y, factor of the radius and added angle over time, each neutral (0, 0, 1, 0) at time 0.
 
     No curve has a period that fits a quarter of the clip, so that key frames at every fourth frame show the motion.
     """
-    length = draws.between(16.0, 22.0)
+    length = draws.between(*ranges.length)
     match motion:
         case "left":
             return _line(-length), _line(0), _one, _line(0)
@@ -188,12 +240,13 @@ def _path(motion: str, draws: _Draws) -> tuple[_Curve, _Curve, _Curve, _Curve]:
         case "shrinking":
             return _line(0), _line(0), lambda t: 1.0 - 0.48 * t, _line(0)
         case "rotating":
-            return _line(0), _line(0), _one, _line(draws.between(2.0, 2.6) * draws.sign())
+            return _line(0), _line(0), _one, _line(draws.between(*ranges.turn) * draws.sign())
         case "bouncing":
-            height = draws.between(15.0, 20.0)
+            height = draws.between(*ranges.height)
             return _line(0), lambda t: -height * abs(math.sin(1.5 * math.pi * t)), _one, _line(0)
         case _:  # circling
-            reach, phase = draws.between(9.0, 12.0), draws.between(0.0, 2 * math.pi)
+            reach, phase = draws.between(*ranges.reach), draws.between(0.0, 2 * math.pi)
+            phase = _stepped(phase, 2 * math.pi / ranges.phases) if ranges.phases else phase
             full = 2 * math.pi * draws.sign()
             return (
                 lambda t: reach * (math.cos(phase + full * t) - math.cos(phase)),
@@ -220,6 +273,12 @@ def _distance(shape: str, u_THW: Plane, v_THW: Plane, r_T11: Plane) -> Plane:
     level_THW = np.maximum(wide_THW - long_T11, tall_THW - thin_T11)
     crossed_THW: Plane = np.minimum(level_THW, np.maximum(wide_THW - thin_T11, tall_THW - long_T11))
     return crossed_THW
+
+
+def _flat(scene: int | str) -> Plane:
+    """One of a few muted colours. (H, W, 3)."""
+    colour_C = _PLAIN[int(_Draws(f"scene/{scene}").uniform() * len(_PLAIN))]
+    return np.broadcast_to(np.array([_rounded(channel) for channel in colour_C], np.float32), (SIZE, SIZE, 3))
 
 
 def _background(scene: int | str) -> Plane:

@@ -40,9 +40,7 @@ def page(site: Site, model: ModelEntry) -> dict[str, Any]:
         "model": model,
         "lead": _lead(site, held),
         "card": _card(model),
-        "sampling": next(
-            (rows for _, run in held if run.result and (rows := generator_rows(run.result.generator))), []
-        ),
+        "sampling": _sampling(held),
         "numbers": numbers,
         "exports": site.export(numbers, up) if held else [],
         "histories": _histories(site, model, held, older),

@@ -185,6 +185,62 @@ def test_names_and_captions_are_plain_english():
     assert (of.name, of.caption) == ("WhiteCrossBouncing", "a white cross bouncing")
 
 
+def test_plain_frames_never_change():
+    clips = [draw_clip(*of, "golden", style="plain").tobytes() for of in GOLDEN]
+    assert hashlib.sha256(b"".join(clips)).hexdigest()[:16] == "913949a57a572d84"
+
+
+def test_plain_clips_stand_before_one_of_four_flat_colours():
+    seen = set()
+    for key in range(40):
+        clip = draw_clip("circle", "white", "growing", key, style="plain")
+        edges = np.concatenate([clip[:, 0], clip[:, -1], clip[:, :, 0], clip[:, :, -1]], axis=1)
+        colours = np.unique(edges.reshape(-1, 3), axis=0)
+        assert len(colours) == 1
+        seen.add(tuple(colours[0]))
+    assert len(seen) == 4
+
+
+def test_plain_clips_differ_in_what_their_prompt_says_and_in_place_and_background_alone():
+    """Every start is on a grid of two pixels, and every square goes 20 pixels to the right."""
+    starts, looks = set(), set()
+    for key in range(60):
+        clip = draw_clip("square", "white", "right", key, style="plain")
+        back = np.broadcast_to(clip[0, 0, 0], (SIZE, SIZE, 3))
+        path = centres(clip[:9], back)
+        start = np.round(path[0] * 2) / 2
+        assert path[0] == pytest.approx(start, abs=0.05)
+        assert path[8] - path[0] == pytest.approx([10, 0], abs=0.05)
+        starts.add(tuple(start))
+        x, y = (round(value) for value in start)
+        looks.add((clip[0, y - 12 : y + 13, x - 12 : x + 13] == clip[0, y, x]).all(-1).tobytes())
+    assert {value % 2 for start in starts for value in start} == {0.0}
+    assert (min(map(min, starts)), max(map(max, starts))) == (26, 38)
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_first_plain_frame_does_not_depend_on_the_motion_either(shape):
+    frames = [draw_clip(shape, "yellow", motion, 11, style="plain")[0] for motion in MOTIONS]
+    for frame in frames[1:]:
+        assert (frame == frames[0]).all()
+
+
+def test_plain_circles_start_at_one_of_eight_places_of_the_turn():
+    ways = set()
+    for key in range(160):
+        clip = draw_clip("square", "white", "circling", key, style="plain")
+        path = centres(clip, np.broadcast_to(clip[0, 0, 0], (SIZE, SIZE, 3)))
+        if path.min() < 11 or path.max() > SIZE - 12:
+            continue  # cut by the border
+        way = path[8] - path[0]  # across the middle: twice the reach
+        assert np.linalg.norm(way) == pytest.approx(20, abs=0.2)
+        ways.add(round(np.arctan2(way[1], way[0]) / (np.pi / 4)) % 8)
+    assert ways == set(range(8))
+
+
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="hexagon"):
         draw_clip("hexagon", "red", "left", 0)
+    with pytest.raises(ValueError, match="textured, plain, got 'flat'"):
+        draw_clip("circle", "red", "left", 0, style="flat")

@@ -95,6 +95,17 @@ def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(tmp_path,
     assert digest(one) != digest(other)
 
 
+def test_plain_ones_are_drawn_on_request(tmp_path, monkeypatch):
+    small_plan(monkeypatch)
+    root = shapes.render(tmp_path / "plain", style="plain")
+    paths = sorted(root.glob("*/*.avi"))
+    assert paths
+    for path in paths:
+        clip = read_clip(path)
+        assert (clip[:, 0, 0] == clip[:1, 0, 0]).all()
+    assert digest(root) != digest(shapes.render(tmp_path / "textured"))
+
+
 def test_progress_ends_at_the_number_of_clips(tmp_path, monkeypatch):
     small_plan(monkeypatch)
     seen = []

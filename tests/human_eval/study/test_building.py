@@ -165,7 +165,7 @@ def test_the_real_clips_of_a_run_are_found(
     with pytest.raises(UserError, match=r"none of the real clips of .* is in .*; give --real DIR, their data set"):
         real_sources([run], "auto")
     for key in run.videos:
-        write_video(data / "Class" / f"{key}.avi", np.zeros((8, 32, 32, 3), dtype=np.uint8), fps=8)
+        write_video(data / "Class" / f"{key}.avi", np.zeros((8, 32, 32, 3), dtype=np.uint8), fps=8, codec="ffv1")
     (real,) = real_sources([run], str(data) if way == "given" else "auto")
     assert (real.name, real.videos.keys()) == ("real", run.videos.keys())
     assert {(video.start, video.frames) for video in real.videos.values()} == {(2, 4)}
