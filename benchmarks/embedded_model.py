@@ -5,8 +5,8 @@ python benchmarks/embedded_model.py --pipeline DIR --clips 64 --set guidance_sca
 
 Rows: real clips, the same through the image tokenizer, generated ones, and generated ones of the pairs of shape and
 motion that no training clip had; --style plain for a model that learnt from plain clips. A first frame is judged by
-the network for single frames (shape and colour). Motion may also be called "still" or "jumbled"; the column "of 9" takes
-the likeliest of the nine that a prompt can ask for.
+the network for single frames (shape and colour). Motion may also be called "still" or "jumbled"; in the column "of 9"
+the likeliest of the nine counts that a prompt can ask for.
 """
 
 from __future__ import annotations

@@ -102,7 +102,8 @@ def _effects(table: pd.DataFrame, names: list[str], level: float) -> list[tuple[
     # A model is chosen less often on a page of more videos, so its share is taken over pages of one size.
     share = table.groupby(["model", "videos"])["chosen"].transform("mean")
     data = _cells(table.assign(rest=table["chosen"] - share), names, "rest")
-    means, found = data.means(), []
+    means = data.means()
+    found: list[tuple[float | None, Interval]] = []
     for index in range(len(names)):
         weights = np.eye(len(names))[index] - 1 / len(names)
         effect = float(weights @ means)
