@@ -33,8 +33,9 @@ def site(sample_runs, lab, tmp_path_factory) -> Path:
     finish(board, None, prompts=4)
     # A table of papers takes axe a minute and is the same row again and again.
     board.tables[0].printed = {name: rows[:2] for name, rows in board.tables[0].printed.items()}
-    write_site(board, tmp_path_factory.mktemp("out") / "site", gather(board, found))
-    return next(path for path in tmp_path_factory.getbasetemp().glob("out*/site"))
+    made = tmp_path_factory.mktemp("out") / "site"
+    write_site(board, made, gather(board, found))
+    return made
 
 
 def kinds(site: Path) -> list[Path]:

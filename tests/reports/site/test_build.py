@@ -169,8 +169,10 @@ def test_every_number_has_an_address_and_a_protocol_in_full(board, site) -> None
 def test_a_reader_is_told_who_paid_what_was_seen_and_what_papers_say(sample_runs, lab, tmp_path) -> None:
     """Contamination, conflicts of interest, raters' pay; and the difference to the paper of a model of this name."""
     board = Board()
-    runs = [lab.write_model(sample_runs, tmp_path / name, name, seed=k, fvd=626.0 - 50 * k) for k, name in enumerate(
-        ("CogVideo", "Other", "Third"))]  # fmt: skip
+    names = ("CogVideo", "Other", "Third")
+    runs = [
+        lab.write_model(sample_runs, tmp_path / name, name, seed=k, fvd=626.0 - 50 * k) for k, name in enumerate(names)
+    ]
     add_runs(board, [Vouched(path) for path in runs])
     board.models[1].card.overlap, board.models[1].card.funding = "UCF-101 was excluded", "Lab Y"
     add_studies(board, [lab.write_study(tmp_path / "study", runs, n_items=2)])
