@@ -5,6 +5,7 @@ Everything that comes from a record is escaped here, as the templates do it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -16,6 +17,8 @@ from reports.site.table import Cell, Column, Row, Table
 
 # Letters of a text that needs some width where a table is wider than the screen.
 LONG = 40
+# An interval that stands alone: no line may end inside it.
+_INTERVAL = re.compile(r"[−+\d.,]+(–| to )[−+\d.,]+").fullmatch
 
 
 @lru_cache(maxsize=1 << 16)
@@ -74,7 +77,7 @@ def _row(columns: Sequence[Column], row: Row, *, has_id: bool) -> str:
     for place, column in enumerate(columns):
         cell = row.cells[column.key]
         is_bare = column.kind == "number" and not column.has_interval
-        look = "right" if is_bare else "long" if len(cell.text) > LONG else ""
+        look = "right" if is_bare else "long" if len(cell.text) > LONG else "whole" if _INTERVAL(cell.text) else ""
         name, scope = ("td", "") if place else ("th", " scope=row")
         held = f' class="{look}"' if look else ""
         inner = _inside(cell, has_interval=not is_bare, is_linked=True)

@@ -26,9 +26,11 @@ from reports.board.names import metric_page
 from reports.board.runs import Vouched
 from reports.board.stored import board_text, read_board
 from reports.board.tables import protocol_of
+from reports.site import markup
 from reports.site.build import files, write_site
 from reports.site.exports import plain
 from reports.site.films import gather
+from reports.site.table import Column, Row, Table, words
 from reports.site.verify import verify
 from reports.tables import generator_rows, protocol_rows
 
@@ -232,6 +234,14 @@ def test_a_model_says_how_it_was_sampled(sample_runs, lab, tmp_path) -> None:
     for page in (f"model/{made.models[0].id}.html", f"run/{made.runs[0].id}.html"):
         words = Page((tmp_path / "site" / page).read_text()).words
         assert [pair for pair in rows if not set(pair) <= set(words)] == [], page
+
+
+def test_no_line_ends_inside_an_interval_that_stands_alone() -> None:
+    texts = ("3.99–4.40", "−7.0 to +3.6", "1,094–2,000", "ucf101–shapes", "16 frames to 32", "none")
+    columns = [Column("model", "Model"), *(Column(text, text) for text in texts)]
+    cells = {"model": words("A"), **{text: words(text) for text in texts}}
+    drawn = str(markup.rows(Table("t", "T", columns, [Row("a", cells)])))
+    assert re.findall(r'<td class="whole"><bdi>([^<]+)', drawn) == list(texts[:3])
 
 
 def test_nothing_comes_from_elsewhere_and_no_script_is_inline(site) -> None:
