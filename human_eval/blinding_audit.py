@@ -35,6 +35,8 @@ HEAD = 4096
 FOLDS = 5
 MARGIN = 0.05
 FEWEST_LETTERS = 4
+# In the bytes of a video: four given letters, large or small, stand somewhere in 45 MB by chance in one case of six.
+FEWEST_IN_BYTES = 6
 
 
 @dataclass(frozen=True)
@@ -229,20 +231,32 @@ def _names(running: Running, own: list[tuple[str, bytes]]) -> tuple[list[str], l
     names = {name for name in names if len(name) >= FEWEST_LETTERS and not name.isdigit()}
     prompts = json.dumps([item.prompt for item in running.study.items], ensure_ascii=False).lower().encode()
     words = b"".join(data for _, data in own).lower() + prompts + b"this session has ended practice clean damaged"
-    unused = sorted(name for name in names if name.encode() in words)
+    unused = sorted(name for name in names if _stands(name, words))
     return sorted(names - set(unused)), unused
 
 
 def _hits(names: list[str], seen: list[Seen], pages: list[tuple[str, bytes]]) -> list[str]:
-    places = [*pages[1:], *((one.address, _headers(one.headers) + one.body) for one in seen)]
-    return sorted(
-        {
-            f"{name!r} in {'a video' if where.endswith('.mp4') else 'a page'}"
-            for where, data in places
-            for name in names
-            if name.encode() in where.encode().lower() + data.lower()
-        }
-    )
+    texts = [(where, data.lower()) for where, data in pages[1:]]
+    texts += [(one.address, _headers(one.headers).lower()) for one in seen]
+    found = {
+        f"{name!r} in {_kind(where)}"
+        for where, data in texts
+        for name in names
+        if _stands(name, where.encode().lower() + b"\n" + data)
+    }
+    bodies = [(one.address, one.body.lower()) for one in seen]
+    long = [name for name in names if len(name) >= FEWEST_IN_BYTES]
+    found |= {f"{name!r} in {_kind(where)}" for where, data in bodies for name in long if name.encode() in data}
+    return sorted(found)
+
+
+def _stands(name: str, text: bytes) -> bool:
+    """Whether a name stands in a text as a word of its own: no model called "real" is named by "realism"."""
+    return re.search(rb"(?<![a-z0-9])" + re.escape(name.encode()) + rb"(?![a-z0-9])", text) is not None
+
+
+def _kind(where: str) -> str:
+    return "a video" if where.endswith(".mp4") else "a page"
 
 
 def _headers(headers: tuple[tuple[str, str], ...]) -> bytes:

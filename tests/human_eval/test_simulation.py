@@ -12,7 +12,7 @@ import pytest
 
 import cogeval
 from cogvideo.errors import UserError
-from human_eval.blinding_audit import Seen, audit_study, balanced_accuracy, feature_matrix
+from human_eval.blinding_audit import Seen, _hits, audit_study, balanced_accuracy, feature_matrix
 from human_eval.simulate.raters import simulate
 from human_eval.simulate.report import report
 from human_eval.simulate.running import simulate_study
@@ -99,6 +99,19 @@ def test_a_name_in_the_pages_is_found(study_folder) -> None:
     found = audit_study(study_folder, trials=12)
     assert found.hits == ["'quokka' in a page"]
     assert not found.is_blind
+
+
+def test_a_name_counts_as_a_word_of_its_own_and_in_bytes_if_it_is_long() -> None:
+    """Every study with a hidden reference has a model called "real", and asks for realism."""
+    own, page = ("/", b"consent"), ("/t/1", b"<h2>Motion realism</h2> really unreal")
+    body = b"..ReAl..quokka.."
+    video = Seen("real", "/m/a.mp4", (("server", "x"),), body, 0.0, 0)
+    assert _hits(["real"], [video], [own, page]) == []
+    assert _hits(["real", "quokka"], [video], [own, page]) == ["'quokka' in a video"]
+    assert _hits(["real"], [], [own, ("/t/2", b"<p data-model='Real'>")]) == ["'real' in a page"]
+    assert _hits(["real"], [], [own, ("/t/real", b"")]) == ["'real' in a page"]
+    told = Seen("real", "/m/a.mp4", (("etag", "real-1"),), b"", 0.0, 0)
+    assert _hits(["real"], [told], [own]) == ["'real' in a video"]
 
 
 @pytest.mark.parametrize("leak", ["header", "size", "address", "first bytes", "none"])
