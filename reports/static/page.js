@@ -18,6 +18,9 @@
       try { localStorage.setItem("cogeval-theme", theme); } catch { /* kept for this page alone */ }
       name();
     });
+    // On a phone the site's pages are a row that scrolls: the one that is open is in sight.
+    const nav = document.querySelector(".bar nav"), here = nav?.querySelector("[aria-current]");
+    if (here) nav.scrollLeft = here.offsetLeft - nav.offsetLeft - (nav.clientWidth - here.offsetWidth) / 2;
     // The section that is read is marked in the contents list.
     const links = [...document.querySelectorAll(".contents a")];
     const mark = () => {

@@ -129,6 +129,15 @@ def test_sorting_filters_and_ticks_are_announced_and_in_the_address(open_page, s
     assert page.inner_text("h1").split() == ["Model", "B", "and", "Model", "D"]
 
 
+def test_on_a_phone_the_open_page_is_in_sight_in_the_navigation(open_page, site) -> None:
+    for name in ("index.html", "history.html", "method.html"):
+        page = open_page(site / name, width=390).page
+        box, row = (page.locator(f".bar nav{part}").bounding_box() for part in (" [aria-current]", ""))
+        assert row["x"] - 1 <= box["x"], name
+        assert box["x"] + box["width"] <= row["x"] + row["width"] + 1, name
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
 def test_compare_says_what_the_board_says(open_page, site) -> None:
     """The script's words and digits against the document, for every pair."""
     board = json.loads((site / "data" / "board.json").read_text())
