@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -151,3 +153,33 @@ def write_video(path: Path, seed: int) -> None:
         clip[k, 10 : 10 + 8 + seed, 2 * k : 2 * k + 10] = 220
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, clip, fps=8)
+
+
+class Page(HTMLParser):
+    """Ids, links and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tags: Counter[str] = Counter()
+        self.attributes: set[str] = set()
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags[tag] += 1
+        self.attributes |= {name for name, _ in attrs}
+        given = dict(attrs)
+        if "id" in given:
+            self.ids.append(given["id"])
+        for name in ("href", "src", "poster", "data-src"):
+            if given.get(name):
+                self.links.append(given[name])
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def pages(site: Path) -> dict[str, str]:
+    return {p.relative_to(site).as_posix(): p.read_text(encoding="utf-8") for p in sorted(site.rglob("*.html"))}

@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
@@ -18,21 +17,13 @@ import pytest
 
 import cogeval
 from cogvideo.errors import UserError
-from eval.notation import number
-from eval.records import GeneratorFacts
-from reports.board.assemble import add_runs, add_studies, finish
+from reports.board.assemble import add_runs, finish
 from reports.board.document import Board
-from reports.board.names import metric_page
 from reports.board.runs import Vouched
 from reports.board.stored import board_text, read_board
-from reports.board.tables import protocol_of
-from reports.site import markup
 from reports.site.build import files, write_site
 from reports.site.exports import plain
-from reports.site.films import gather
-from reports.site.table import Column, Row, Table, words
 from reports.site.verify import verify
-from reports.tables import generator_rows, protocol_rows
 
 REFERENCE = Path(os.environ.get("COGEVAL_REFERENCE_DIR", Path(__file__).parents[3] / ".." / "shared" / "reference"))
 HOSTILE_FILE = REFERENCE / "human" / "hostile_strings.json"
@@ -50,64 +41,14 @@ HOSTILE = [
 ]
 
 
-class Page(HTMLParser):
-    """Ids, links and text of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.tags: Counter[str] = Counter()
-        self.attributes: set[str] = set()
-        self.words: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags[tag] += 1
-        self.attributes |= {name for name, _ in attrs}
-        given = dict(attrs)
-        if "id" in given:
-            self.ids.append(given["id"])
-        for name in ("href", "src", "poster", "data-src"):
-            if given.get(name):
-                self.links.append(given[name])
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-
-@pytest.fixture(scope="module")
-def board(sample_runs, lab, tmp_path_factory) -> tuple[Board, dict[str, bytes]]:
-    """Three models with videos and a study, and another protocol."""
-    folder = tmp_path_factory.mktemp("runs")
-    runs = lab.write_models(sample_runs, folder, "abc", step=100, videos=2)
-    other = lab.write_other_protocol(sample_runs, folder / "model-d", "Model D")
-    made = Board()
-    found = dict(add_runs(made, [Vouched(path) for path in [*runs, other]]))
-    add_studies(made, [lab.write_study(folder / "study", runs, n_items=2)])
-    finish(made, None, prompts=4)
-    return made, gather(made, found)
-
-
-@pytest.fixture(scope="module")
-def site(board, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("out") / "site"
-    write_site(board[0], out, board[1])
-    return out
-
-
-def pages(site: Path) -> dict[str, str]:
-    return {p.relative_to(site).as_posix(): p.read_text(encoding="utf-8") for p in sorted(site.rglob("*.html"))}
-
-
 def same(one: Path, other: Path) -> None:
     names = [sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()) for root in (one, other)]
     assert names[0] == names[1]
     assert [name for name in names[0] if (one / name).read_bytes() != (other / name).read_bytes()] == []
 
 
-def test_every_page_of_the_plan_is_there(site) -> None:
-    found = set(pages(site))
+def test_every_page_of_the_plan_is_there(site, lab) -> None:
+    found = set(lab.pages(site))
     flat = {
         "index.html",
         "compare.html",
@@ -128,13 +69,13 @@ def test_every_page_of_the_plan_is_there(site) -> None:
     assert len(list((site / "media").iterdir())) >= 6
 
 
-def test_pages_are_valid_html(site, problems_of_html) -> None:
+def test_pages_are_valid_html(site, problems_of_html, lab) -> None:
     """Every parse error of the standard, repeated ids, labels that name nothing."""
-    assert {name: found for name, text in pages(site).items() if (found := problems_of_html(text))} == {}
+    assert {name: found for name, text in lab.pages(site).items() if (found := problems_of_html(text))} == {}
 
 
-def test_no_dead_link_and_no_id_twice(site) -> None:
-    read = {name: Page(text) for name, text in pages(site).items()}
+def test_no_dead_link_and_no_id_twice(site, lab) -> None:
+    read = {name: lab.Page(text) for name, text in lab.pages(site).items()}
     for name, page in read.items():
         assert [i for i, n in Counter(page.ids).items() if n > 1] == [], name
         for link in page.links:
@@ -148,105 +89,9 @@ def test_no_dead_link_and_no_id_twice(site) -> None:
                 assert fragment in read[key].ids, f"{name}: {link}"
 
 
-def test_every_number_has_an_address_and_a_protocol_in_full(board, site) -> None:
-    """From a row of the board to its run, from a number to its row there; and every setting stands beside it."""
-    read = {name: Page(text) for name, text in pages(site).items()}
-    runs = {run.id: run for run in board[0].runs}
-    for run in runs.values():
-        own = read[f"run/{run.id}.html"]
-        addresses = [metric_page(metric.id) for metric in run.result.metrics]
-        assert set(addresses) <= set(own.ids)
-        links = read[f"model/{run.model}.html"].links
-        assert {f"../run/{run.id}.html#{name}" for name in addresses} <= set(links)
-    for table in board[0].tables:
-        page = read[f"table/{table.id}.html"]
-        assert {f"../run/{name}.html" for name in table.runs} <= set(page.links)
-        settings = protocol_rows(protocol_of(runs[table.runs[0]]))
-        assert len(settings) > 5
-        for shown in (page, read[f"run/{table.runs[0]}.html"]):
-            text = "|".join(shown.words)
-            assert [pair for pair in settings if not all(word in text for word in pair)] == []
-
-
-def test_a_reader_is_told_who_paid_what_was_seen_and_what_papers_say(sample_runs, lab, tmp_path) -> None:
-    """Contamination, conflicts of interest, raters' pay; and the difference to the paper of a model of this name."""
-    board = Board()
-    names = ("CogVideo", "Other", "Third")
-    runs = [
-        lab.write_model(sample_runs, tmp_path / name, name, seed=k, fvd=626.0 - 50 * k) for k, name in enumerate(names)
-    ]
-    add_runs(board, [Vouched(path) for path in runs])
-    board.models[1].card.overlap, board.models[1].card.funding = "UCF-101 was excluded", "Lab Y"
-    add_studies(board, [lab.write_study(tmp_path / "study", runs, n_items=2)])
-    finish(board, None, prompts=2)
-    write_site(board, tmp_path / "site")
-    told = {name: "|".join(Page(text).words) for name, text in pages(tmp_path / "site").items()}
-    for term, said in (("Overlap with test data", "UCF-101 was excluded"), ("Who paid", "Lab Y")):
-        assert f"{term}|{said}" in told[f"model/{board.models[1].id}.html"]
-        assert f"{term}|not stated" in told[f"model/{board.models[0].id}.html"]
-    assert "Pay|9 an hour" in told["human.html"]
-    own = told[f"model/{board.models[0].id}.html"]
-    printed = [board.papers[one.row] for one in board.tables[0].printed[lab.FVD]]
-    values = [float(row.value) for row in printed if row.model.partition(" (")[0] == "CogVideo"]
-    assert len(values) > 1
-    for value in values:
-        assert number(626.0 - value, 1, sign=True) in own
-        assert ("inside our interval" if abs(626.0 - value) <= 20 else "outside our interval") in own
-    assert "Difference to papers" not in told[f"model/{board.models[1].id}.html"]
-
-
-def test_each_number_says_which_direction_is_better_and_none_is_an_average_of_others(board, site) -> None:
-    """In words and by an arrow, not by colour; the columns of a board are its metrics, as they were measured."""
-    for table in board[0].tables:
-        text = "".join(Page((site / "table" / f"{table.id}.html").read_text(encoding="utf-8")).words)
-        for direction, arrow in (("lower", "↓"), ("higher", "↑")):
-            wanted = sum(column.direction == direction for column in table.metrics)
-            assert text.count(f"{arrow} {direction} is better") == wanted
-        held = json.loads((site / "data" / f"board-{table.id}.json").read_text(encoding="utf-8"))["rows"][0]["cells"]
-        people = {key for key in held if key.startswith(("opinion", "preferred", "strength"))}
-        assert set(held) - people == {"rank", "model", "measured", *(column.id for column in table.metrics)}
-
-
-def test_a_model_says_how_it_was_sampled(sample_runs, lab, tmp_path) -> None:
-    said = {
-        "kind": "x",
-        "options": {},
-        "dtype": "bfloat16",
-        "settings": {"guidance_scale": 2.5, "negative": None, "video": {"top_k": 4, "is_random": False}},
-        "weights": {"parts": {"net": {"sha256": "ab" * 32}}},
-    }
-    rows = [
-        ("Dtype", "bfloat16"),
-        ("Guidance scale", "2.5"),
-        ("Negative", "none"),
-        ("Video", "top k 4, is random no"),
-        ("Weights", f"parts net sha256 {'ab' * 32}"),
-    ]
-    assert generator_rows(GeneratorFacts(spec="x", title="X", description=said)) == rows
-    folder = lab.write_model(sample_runs, tmp_path / "run", "Model <X>")
-    record = json.loads((folder / "result.json").read_text())
-    record["generator"]["description"] = said
-    (folder / "result.json").write_text(json.dumps(record))
-    made = Board()
-    add_runs(made, [Vouched(folder)])
-    finish(made, None, prompts=0)
-    write_site(made, tmp_path / "site")
-    for page in (f"model/{made.models[0].id}.html", f"run/{made.runs[0].id}.html"):
-        words = Page((tmp_path / "site" / page).read_text()).words
-        assert [pair for pair in rows if not set(pair) <= set(words)] == [], page
-
-
-def test_no_line_ends_inside_an_interval_that_stands_alone() -> None:
-    texts = ("3.99–4.40", "−7.0 to +3.6", "1,094–2,000", "ucf101–shapes", "16 frames to 32", "none")
-    columns = [Column("model", "Model"), *(Column(text, text) for text in texts)]
-    cells = {"model": words("A"), **{text: words(text) for text in texts}}
-    drawn = str(markup.rows(Table("t", "T", columns, [Row("a", cells)])))
-    assert re.findall(r'<td class="whole"><bdi>([^<]+)', drawn) == list(texts[:3])
-
-
-def test_nothing_comes_from_elsewhere_and_no_script_is_inline(site) -> None:
-    for name, text in pages(site).items():
-        page = Page(text)
+def test_nothing_comes_from_elsewhere_and_no_script_is_inline(site, lab) -> None:
+    for name, text in lab.pages(site).items():
+        page = lab.Page(text)
         assert not [
             link for link in page.links if re.match(r"(https?:)?//", link) and not link.startswith("https://")
         ], name
@@ -257,11 +102,11 @@ def test_nothing_comes_from_elsewhere_and_no_script_is_inline(site) -> None:
         assert not re.search(r"\bfetch\(|import\(|new Worker|XMLHttpRequest|\beval\(", script.read_text()), script.name
 
 
-def test_no_page_loads_more_than_25_kibibytes_of_style_and_script(site) -> None:
+def test_no_page_loads_more_than_25_kibibytes_of_style_and_script(site, lab) -> None:
     """As it opens; compare.html loads the players besides, once its videos are near, and the figures of each model."""
     sizes = {path.name: path.stat().st_size for path in (site / "assets").iterdir()}
     used: set[str] = set()
-    for name, text in pages(site).items():
+    for name, text in lab.pages(site).items():
         loaded = re.findall(r'<(?:script|link)[^>]* (?:src|href)="(?:\.\./)*assets/([^"]+)"', text)
         used.update(loaded)
         assert sum(sizes[one] for one in loaded) <= 25 * 1024, name
@@ -269,20 +114,20 @@ def test_no_page_loads_more_than_25_kibibytes_of_style_and_script(site) -> None:
     assert sum(size for name, size in sizes.items() if name.endswith(".js")) <= 25_000
 
 
-def test_everything_is_there_without_script(site) -> None:
-    text = " ".join("".join(Page((site / "index.html").read_text()).words).split())
+def test_everything_is_there_without_script(site, lab) -> None:
+    text = " ".join("".join(lab.Page((site / "index.html").read_text()).words).split())
     for wanted in ("Model A", "400.0", "380.0–420.0", "n = 24", "1", "not in study", "The first", "Other protocols"):
         if wanted not in ("not in study", "The first"):
             assert wanted in text, wanted
     prompt = (site / "prompt").glob("*.html")
-    films = [Page(path.read_text()) for path in prompt]
+    films = [lab.Page(path.read_text()) for path in prompt]
     assert sum(page.tags["video"] for page in films) == 6
     assert all(
         'preload="none"' in path.read_text()
         for path in (site / "prompt").glob("*.html")
         if "<video" in path.read_text()
     )
-    assert "Model B" in "".join(Page((site / "compare.html").read_text()).words)
+    assert "Model B" in "".join(lab.Page((site / "compare.html").read_text()).words)
 
 
 def test_table_csv_json_latex_and_markdown_say_the_same(site) -> None:
@@ -428,11 +273,11 @@ def test_another_folder_is_not_built_over(board, tmp_path) -> None:
         write_site(board[0], tmp_path / "file")
 
 
-def test_old_addresses_still_lead_somewhere_after_three_publishes(board, tmp_path) -> None:
+def test_old_addresses_still_lead_somewhere_after_three_publishes(board, tmp_path, lab) -> None:
     out = tmp_path / "site"
     first = board[0].model_copy(deep=True)
     write_site(first, out, board[1])
-    addresses = [name for name in pages(out) if name.startswith(("model/", "run/"))]
+    addresses = [name for name in lab.pages(out) if name.startswith(("model/", "run/"))]
     file = str(out / "data" / "board.json")
     assert (
         cogeval.main(["leaderboard", "remove", "model-c", "--board", file, "--out", str(out), "--reason", "withdrawn"])
@@ -488,8 +333,8 @@ def test_hostile_names_and_prompts_are_only_text(sample_runs, lab, tmp_path) -> 
     finish(board, None, prompts=lab.N, reason=HOSTILE[0])
     board.title = board.about = HOSTILE[0]
     write_site(board, tmp_path / "site")
-    for name, text in pages(tmp_path / "site").items():
-        page = Page(text)
+    for name, text in lab.pages(tmp_path / "site").items():
+        page = lab.Page(text)
         assert not any(attribute.startswith("on") for attribute in page.attributes), name
         bodies = re.findall(r"<script([^>]*)>(.*?)</script>", text, flags=re.DOTALL)
         assert all("src=" in given or ("application/json" in given and "<" not in body) for given, body in bodies), name
