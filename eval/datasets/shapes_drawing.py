@@ -59,7 +59,7 @@ _BENCHMARK = {
 
 @dataclass(frozen=True)
 class Style:
-    """From what the numbers of a clip are drawn: ranges in pixels and radians, the last two in steps."""
+    """From what the numbers of a clip are drawn: ranges in pixels and radians; starts and phases may go in steps."""
 
     radius: tuple[float, float] = (9.0, 13.0)
     tilt: tuple[float, float] = (-0.3, 0.3)
