@@ -5,7 +5,7 @@ The release's 400, 512, 64 and 20000 are properties of a size here and constants
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 
 from cogvideo.errors import UserError
@@ -124,15 +124,15 @@ class ModelConfig:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
 
 
-# Trained on drawn shapes and shipped: 64 px frames, 512 image tokens, a closed vocabulary of words.
+# Trained on drawn shapes and shipped: 64 px frames, 1,024 image tokens, a closed vocabulary of words.
 _TINY = ModelConfig(
     name="tiny",
     num_layers=6,
     hidden_size=192,
     num_attention_heads=6,
-    num_image_tokens=512,
+    num_image_tokens=1024,
     text_pieces=48,
-    vocab_size=568,
+    vocab_size=1080,
     grid=8,
     text_len=8,
     spare_text_len=0,
@@ -146,8 +146,6 @@ _TINY = ModelConfig(
 
 SIZES: dict[str, ModelConfig] = {
     "tiny": _TINY,
-    # The same for 1,024 image tokens, each of its own pixels alone: tried, not shipped (docs/training.md).
-    "tiny-cells": replace(_TINY, name="tiny-cells", num_image_tokens=1024, vocab_size=1080),
     # The release's geometry on narrow networks: for measuring on a CPU or a small GPU, never published.
     "small": ModelConfig(name="small", num_layers=6, hidden_size=512, num_attention_heads=8),
     "medium": ModelConfig(name="medium", num_layers=24, hidden_size=1536, num_attention_heads=24),

@@ -163,7 +163,7 @@ def _size(name: str | None, image_tokenizer: ImageTokenizer) -> ModelConfig:
 
     if name is not None:
         return get_size(name)
-    for known in (SIZES["tiny"], SIZES["tiny-cells"], SIZES["release"]):
+    for known in (SIZES["tiny"], SIZES["release"]):
         if known.num_image_tokens == image_tokenizer.num_tokens:
             return known
     raise UserError(f"no size has {image_tokenizer.num_tokens:,} image tokens; give --size NAME")

@@ -28,7 +28,7 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--steps", type=click.IntRange(1), help="Other than the recipe's; phases and warm-up go along.")
 @click.option("--batch-size", type=click.IntRange(1), help="Rows of a step, over all processes and parts.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="The highest learning rate.")
-@click.option("--size", metavar="NAME", help="Of the networks: tiny, tiny-cells, small, medium, release.")
+@click.option("--size", metavar="NAME", help="Of the networks: tiny, small, medium, release.")
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), help="Other than the recipe's.")
 @click.option(
     "--precision",

@@ -58,13 +58,16 @@ class ClipDraw:
     Records that are longer than that give a clip at any stride whose duration is known, from any start: 17 frames at 8
     a second give clips of 5 at 2, 4 and 8. `only_rates` and `min_rate` narrow that (the curriculum of the paper).
     `video_suffix`: share of samples whose text ends as a guided prompt does. `no_caption`: share whose caption is
-    replaced by the word that guidance moves away from; the release has none of that.
+    replaced by the word that guidance moves away from; the release has none of that. `is_tiled`: of long records only
+    the clips that lie end to end from the first frame on, each beginning with the last frame of the one before, as
+    hierarchical generation makes them (CogVideo, section 3.2).
     """
 
     only_rates: tuple[Fraction, ...] | None = None
     min_rate: Fraction = Fraction(0)
     video_suffix: float = 0.0
     no_caption: float = 0.0
+    is_tiled: bool = False
     frames: int | None = None
 
     def rates(self, rate: Fraction | None, records: Records) -> list[Fraction | None]:
@@ -90,8 +93,12 @@ class ClipDraw:
         possible = self.rates(rate, records)
         chosen = possible[below(len(possible), *key, "rate")]
         stride = 1 if chosen is None or rate is None else int(rate / chosen)
-        start = below(len(frames_NF) - (count - 1) * stride, *key, "start")
-        clip_nF = frames_NF[start : start + (count - 1) * stride + 1 : stride]
+        span = (count - 1) * stride
+        if self.is_tiled:
+            start = span * below((len(frames_NF) - 1) // span, *key, "start")
+        else:
+            start = below(len(frames_NF) - span, *key, "start")
+        clip_nF = frames_NF[start : start + span + 1 : stride]
         caption: tuple[int, ...] = text.caption
         suffix: tuple[int, ...] = ()
         if uniform(*key, "caption") < self.no_caption:

@@ -37,24 +37,22 @@ from cogvideo.tokenizer import load_tokenizer
 from cogvideo.training.recipes import get_recipe
 
 SIZE = "tiny"
-# Of 64-pixel frames, with words of their own.
-SIZES = (SIZE, "tiny-cells")
 # Of the image network on a CPU: more of them would have too few rows of a batch each.
 PROCESSES = 2
 # Drawn clips: 17 frames at 8 a second, which hold clips of 5 at 8, 4 and 2.
 RECORD_FRAMES = 17
 RECORD_RATES = (Fraction(8),)
-DRAWN = "`cogeval data shapes DIR --classes training --groups 26 --seed 1`"
-# What its clips look best with: see docs/training.md.
+DRAWN = "`cogeval data shapes DIR --classes training --groups 26 --seed 1 --style plain`"
+# Colder, more clips are named right (docs/training.md), but two of one prompt may then be the same to the pixel.
 SETTINGS = GenerationSettings(
-    first_frame=SamplerSettings(0.9, 6, 0.9),
-    video=SamplerSettings(0.7, 4, 0.8),
-    guidance_scale=2.0,
-    first_frame_guidance_scale=2.0,
+    first_frame=SamplerSettings(1.0, 6, 1.0),
+    video=SamplerSettings(0.6, 4, 0.8),
+    guidance_scale=1.0,
+    first_frame_guidance_scale=1.0,
     text_bonus=0.0,
 )
 # The image network is in both stages, frozen: first frames are made by that of stage 1.
-PIPELINE = {"stage1": "stage1-second/stage1", "stage2": "stage2/stage2"}
+PIPELINE = {"stage1": "stage1-third/stage1", "stage2": "stage2-third/stage2"}
 
 
 class Stopped(Exception):  # noqa: N818 - it names the state
@@ -75,12 +73,12 @@ def make_embedded(
 ) -> Path | None:
     """The pipeline folder in `out`, made of the videos in `data`; None if it was stopped by a signal.
 
-    What is there already is kept. `size` is one of `SIZES`. `steps` replaces the number of steps of every training, for
-    trials. Raises UserError as the parts do, and for another size.
+    What is there already is kept. `steps` replaces the number of steps of every training, for trials. Raises UserError
+    as the parts do, and for another size.
     """
-    if size not in SIZES:
-        raise UserError(f"drawn shapes are for the sizes {' and '.join(SIZES)}, not {size}: leave --size out")
-    runs = _Runs(out, size, steps=steps, seed=seed, device=device, is_compiled=is_compiled, is_quiet=is_quiet)
+    if size != SIZE:
+        raise UserError(f"drawn shapes are for the size {SIZE}, not {size}: leave --size out")
+    runs = _Runs(out, steps=steps, seed=seed, device=device, is_compiled=is_compiled, is_quiet=is_quiet)
     pipeline = out / "pipeline"
     if (pipeline / "pipeline.json").is_file():
         return pipeline
@@ -93,16 +91,23 @@ def make_embedded(
             tokenizer = out / "image_tokenizer"
             if not (tokenizer / CARD_NAME).is_file():
                 convert(str(out / "tokenizer" / "image_tokenizer"), tokenizer, dtype="float16")
-            _records(data, out / "records", get_size(size), tokenizer, seed, workers, device)
+            _records(data, out / "records", get_size(SIZE), tokenizer, seed, workers, device)
             _clusters(tokenizer, out / "clusters.safetensors", seed)
             runs.all({"base": (out / "records", None)}, processes=PROCESSES if cores > 1 and not has_gpu else 1)
             base = out / "base" / "image"
             runs.all(dict.fromkeys(("stage1", "stage2"), (out / "records", base)), threads=max(1, cores // 2))
             # Key frames are the harder part: where a shape is half a second later.
             runs.all({"stage1-second": (out / "records", out / "stage1" / "stage1")}, threads=cores)
+            last = {
+                "stage1-third": (out / "records", out / "stage1-second" / "stage1"),
+                "stage2-second": (out / "records", out / "stage2" / "stage2"),
+            }
+            runs.all(last, threads=max(1, cores // 2))
+            # The frames between decide in the end whether a motion is smooth.
+            runs.all({"stage2-third": (out / "records", out / "stage2-second" / "stage2")}, threads=cores)
         except Stopped:
             return None
-    _assemble(out, pipeline, size, tokenizer, seed)
+    _assemble(out, pipeline, tokenizer, seed)
     return pipeline
 
 
@@ -110,9 +115,9 @@ class _Runs:
     """Trainings as processes of their own: two of them with one thread each use two cores better than one with two."""
 
     def __init__(
-        self, out: Path, size: str, *, steps: int | None, seed: int, device: str, is_compiled: bool, is_quiet: bool
+        self, out: Path, *, steps: int | None, seed: int, device: str, is_compiled: bool, is_quiet: bool
     ) -> None:
-        self.out, self.size, self.steps, self.seed, self.device = out, size, steps, seed, device
+        self.out, self.steps, self.seed, self.device = out, steps, seed, device
         self.is_compiled, self.is_quiet = is_compiled, is_quiet
         self.is_stopped = False
         self.running: list[subprocess.Popen[bytes]] = []
@@ -146,7 +151,6 @@ class _Runs:
         recipe = get_recipe(f"embedded-{name}")
         flags: Sequence[Any] = ("--data", data, "--out", folder, "--seed", self.seed, "--device", self.device)
         flags = (*flags, "--threads", threads, *(("--init", init) if init else ()))
-        flags = (*flags, *(("--size", self.size) if self.size != recipe.size else ()))
         # The image tokenizer gains nothing by it.
         flags = (*flags, *(("--compile",) if self.is_compiled and recipe.task != "tokenizer" else ()))
         flags = (*flags, *(("--steps", self.steps) if self.steps else ()), *(("--quiet",) if self.is_quiet else ()))
@@ -190,7 +194,7 @@ def _clusters(tokenizer: Path, path: Path, seed: int) -> None:
         write_clusters(path, cluster_codes(codes_KD, CLUSTERS[len(codes_KD)], seed=seed))
 
 
-def _assemble(out: Path, pipeline: Path, size: str, tokenizer: Path, seed: int) -> None:
+def _assemble(out: Path, pipeline: Path, tokenizer: Path, seed: int) -> None:
     """Everything in half precision, in one folder, whole or not at all."""
     with staged(pipeline) as place:
         for role, folder in PIPELINE.items():
@@ -199,11 +203,11 @@ def _assemble(out: Path, pipeline: Path, size: str, tokenizer: Path, seed: int) 
         convert(str(tokenizer), place / "image_tokenizer")
         shutil.copyfile(out / "clusters.safetensors", place / "clusters.safetensors")
         card = PipelineCard(
-            name=f"cogvideo-{size}",
-            sizes=get_size(size).layout(),
+            name=f"cogvideo-{SIZE}",
+            sizes=get_size(SIZE).layout(),
             settings=unlike_release(SETTINGS),
             frames=RECORD_FRAMES,
             licence="Apache-2.0",
-            note=f"trained on drawn shapes: {DRAWN}, `cogeval train embedded --data DIR --size {size} --seed {seed}`",
+            note=f"trained on drawn shapes: {DRAWN}, `cogeval train embedded --data DIR --seed {seed}`",
         )
         write_card(place, card)

@@ -68,10 +68,11 @@ class CodebookRules:
 class TrainingRecipe:
     """One run. Defaults are those of the release's scripts (CogVideo, section 4 and appendix).
 
-    `start`: where weights come from. `only_fps`: the frame rates of clips, all if empty. `batch_size` counts the rows
-    of a step over all processes and parts. `window`: side of the windows of the temporal channel, None what the task
-    has in the release. `held_out`: the share of the records, all of a video together, that is not trained on and whose
-    loss is logged (the release: 50 of 1,000).
+    `start`: where weights come from. `only_fps`: the frame rates of clips, all if empty. `is_tiled`: clips of a long
+    record lie end to end, as generation makes them. `batch_size` counts the rows of a step over all processes and
+    parts. `window`: side of the windows of the temporal channel, None what the task has in the release. `held_out`: the
+    share of the records, all of a video together, that is not trained on and whose loss is logged (the release: 50 of
+    1,000).
     """
 
     name: str
@@ -80,6 +81,7 @@ class TrainingRecipe:
     size: str = "release"
     phases: tuple[Phase, ...] = (Phase(500_000),)
     only_fps: tuple[float, ...] = ()
+    is_tiled: bool = False
     batch_size: int = 416
     start: Start = "release"
     trained: Literal["temporal", "everything"] = "temporal"

@@ -105,19 +105,10 @@ class ImageTokenizerConfig:
 
 IMAGE_TOKENIZERS: dict[str, ImageTokenizerConfig] = {
     "release": ImageTokenizerConfig(name="release"),
-    # 64 x 64 pixels are 8 x 8 codes; nothing is computed where there are most pixels, so that two cores keep up.
+    # 64 x 64 pixels are 8 x 8 codes, each of its own 8 x 8 pixels alone, so that what stands still keeps its codes (see
+    # docs/training.md). Nothing is computed where there are most pixels, so that two cores keep up.
     "tiny": ImageTokenizerConfig(
         name="tiny",
-        num_codes=512,
-        code_dim=16,
-        channels=24,
-        encoder=StackConfig((1, 2, 4), blocks=1, attention_at=(), patch=2),
-        decoders=(StackConfig((1, 2, 4), blocks=1, attention_at=(), patch=2),),
-        norm_groups=4,
-    ),
-    # Each code tells of its own 8 x 8 pixels alone: see docs/training.md.
-    "tiny-cells": ImageTokenizerConfig(
-        name="tiny-cells",
         num_codes=1024,
         code_dim=16,
         channels=24,

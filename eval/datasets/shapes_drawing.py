@@ -70,6 +70,7 @@ class Style:
     reach: tuple[float, float] = (9.0, 12.0)
     start_step: float = 0.0  # 0: any number
     phases: int = 0  # 0: any
+    is_one_way: bool = False  # rotating and circling clockwise only, not either way
     is_flat: bool = False  # one colour behind, no gradient, no texture
 
 
@@ -80,12 +81,13 @@ STYLES = {
         radius=(11.0, 11.0),
         tilt=(0.0, 0.0),
         tone=0.0,
-        length=(20.0, 20.0),
+        length=(16.0, 16.0),
         turn=(2.3, 2.3),
         height=(18.0, 18.0),
         reach=(10.0, 10.0),
-        start_step=2.0,
-        phases=8,
+        start_step=4.0,
+        phases=1,
+        is_one_way=True,
         is_flat=True,
     ),
 }
@@ -226,6 +228,7 @@ def _path(motion: str, draws: _Draws, ranges: Style) -> tuple[_Curve, _Curve, _C
     No curve has a period that fits a quarter of the clip, so that key frames at every fourth frame show the motion.
     """
     length = draws.between(*ranges.length)
+    sign = (lambda: 1.0) if ranges.is_one_way else draws.sign
     match motion:
         case "left":
             return _line(-length), _line(0), _one, _line(0)
@@ -240,14 +243,14 @@ def _path(motion: str, draws: _Draws, ranges: Style) -> tuple[_Curve, _Curve, _C
         case "shrinking":
             return _line(0), _line(0), lambda t: 1.0 - 0.48 * t, _line(0)
         case "rotating":
-            return _line(0), _line(0), _one, _line(draws.between(*ranges.turn) * draws.sign())
+            return _line(0), _line(0), _one, _line(draws.between(*ranges.turn) * sign())
         case "bouncing":
             height = draws.between(*ranges.height)
             return _line(0), lambda t: -height * abs(math.sin(1.5 * math.pi * t)), _one, _line(0)
         case _:  # circling
             reach, phase = draws.between(*ranges.reach), draws.between(0.0, 2 * math.pi)
             phase = _stepped(phase, 2 * math.pi / ranges.phases) if ranges.phases else phase
-            full = 2 * math.pi * draws.sign()
+            full = 2 * math.pi * sign()
             return (
                 lambda t: reach * (math.cos(phase + full * t) - math.cos(phase)),
                 lambda t: reach * (math.sin(phase + full * t) - math.sin(phase)),

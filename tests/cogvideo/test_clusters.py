@@ -44,11 +44,11 @@ def test_read(suffix, tmp_path):
 @pytest.mark.parametrize(
     ("labels", "count", "message"),
     [
-        (np.zeros(5, np.int64), None, "expected 512 labels, one for each image token of size tiny, got 5"),
-        (np.zeros(512), None, "expected a row of integer labels, got float64"),
-        (np.zeros((512, 1), int), None, r"expected a row of integer labels, got int64 of shape \(512, 1\)"),
-        (np.full(512, 12), 12, "expected labels from 0 to 11, got 12 to 12"),
-        (np.full(512, -1), None, "got -1 to -1"),
+        (np.zeros(5, np.int64), None, "expected 1,024 labels, one for each image token of size tiny, got 5"),
+        (np.zeros(1024), None, "expected a row of integer labels, got float64"),
+        (np.zeros((1024, 1), int), None, r"expected a row of integer labels, got int64 of shape \(1024, 1\)"),
+        (np.full(1024, 12), 12, "expected labels from 0 to 11, got 12 to 12"),
+        (np.full(1024, -1), None, "got -1 to -1"),
     ],
 )
 def test_refused(labels, count, message):
@@ -92,7 +92,7 @@ def test_release_table_comes_from_the_store(tmp_path):
     store.add(RELEASE_TABLE, source)
     table = release_clusters(SIZES["release"], store)
     assert (table.num_tokens, table.num_clusters) == (20_000, 500)
-    with pytest.raises(UserError, match="expected 512 labels"):
+    with pytest.raises(UserError, match="expected 1,024 labels"):
         release_clusters(TINY, store)
     strict = WeightStore({RELEASE_TABLE: entry}, home=tmp_path / "home", offline=True)
     with pytest.raises(UserError, match=f"published is {entry.sha256}"):
@@ -102,7 +102,7 @@ def test_release_table_comes_from_the_store(tmp_path):
 @pytest.mark.parametrize("count", [1, 32, 500, 1000])
 def test_automatic(count):
     table = automatic_clusters(TINY, count)
-    assert table.num_clusters == min(count, 512)
+    assert table.num_clusters == min(count, 1024)
     assert (table.labels.diff() >= 0).all()
     sizes = torch.bincount(table.labels)
     assert sizes.min() >= 1

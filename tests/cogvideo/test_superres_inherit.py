@@ -62,7 +62,7 @@ def test_other_kinds_and_sizes_are_refused(source):
     with pytest.raises(UserError, match="'superres' or 'iterative' to start, got 'video'"):
         inherit_superres_(Network(CONFIG, "video"), source)
     wider = Network(replace(CONFIG, hidden_size=24), "superres")
-    with pytest.raises(UserError, match=r"word_embeddings.weight is \[568, 12\] there and \[568, 24\] here"):
+    with pytest.raises(UserError, match=r"word_embeddings.weight is \[1080, 12\] there and \[1080, 24\] here"):
         inherit_superres_(wider, source)
     deeper = Network(replace(CONFIG, num_layers=3), "superres")
     with pytest.raises(UserError, match=r"layers.2.* is missing there and \[12\] here"):

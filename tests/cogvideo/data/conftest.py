@@ -35,10 +35,10 @@ def write_grey():
 class GreyTokenizer:
     """An image tokenizer whose ids are the grey levels of the cells: what was read shows in the records."""
 
-    num_tokens = 512
+    num_tokens = 1024
 
     def __init__(self):
-        self.quantize = SimpleNamespace(embed=SimpleNamespace(weight=torch.zeros(512, 1)))
+        self.quantize = SimpleNamespace(embed=SimpleNamespace(weight=torch.zeros(1024, 1)))
         self.config = SimpleNamespace(name="grey", level=lambda rate: 0)
         self.batches = []
 

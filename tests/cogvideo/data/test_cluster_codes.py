@@ -69,7 +69,7 @@ def test_refusals():
 
 def test_the_sampler_reads_them(tmp_path):
     tiny = get_size("tiny")
-    assert CLUSTERS[tiny.num_image_tokens] == 64
+    assert CLUSTERS[tiny.num_image_tokens] == 128
     codes = np.random.default_rng(5).normal(size=(tiny.num_image_tokens, 16))
     labels = cluster_codes(codes, 64, rounds=3)
     write_clusters(tmp_path / "clusters.safetensors", labels)

@@ -83,6 +83,15 @@ def test_long_records_give_clips_at_three_rates(long, tiny, prompts):
     assert all(abs(count - 400) < 4 * (1200 * 2 / 9) ** 0.5 for count in counts.values())
 
 
+def test_tiles_are_the_clips_that_generation_makes(long, tiny, prompts):
+    """5 frames become 9 by two clips at 4 a second, and 17 by four at 8; each begins where the last one ended."""
+    seen = {}
+    for text, frames in samples(RecordDataset(long, ClipDraw(is_tiled=True)), tiny, prompts, 300):
+        seen.setdefault(text[:4], set()).add(tuple(frame - 20 for frame in frames))
+    every = {step: {tuple(range(k, k + 4 * step + 1, step)) for k in range(0, 16, 4 * step)} for step in (4, 2, 1)}
+    assert seen == {"2.0s": every[4], "1.0s": every[2], "0.5s": every[1]}
+
+
 def test_rates_of_a_phase(long, tiny, prompts):
     stage1 = RecordDataset(long, ClipDraw(only_rates=(Fraction(2),)))
     assert samples(stage1, tiny, prompts, 5) == [(f"2.0s\n{CAPTION}", [20, 24, 28, 32, 36])] * 5

@@ -114,7 +114,7 @@ def test_text_slots(tiny):
     ("sizes", "message"),
     [
         ({"grid": 4}, "made for grid 4, the network has 8"),
-        ({"num_image_tokens": 256}, "num_image_tokens 256, the network has 512"),
+        ({"num_image_tokens": 256}, "num_image_tokens 256, the network has 1024"),
         ({"vocab_size": 600}, "vocab_size 600"),
         ({"text_len": 9}, "text_len 9"),
     ],
@@ -179,11 +179,11 @@ def test_a_bare_file_of_another_vocabulary(tmp_path, tiny):
     rows = random_rows(tiny, 3)
     rows[2, 0] = 3
     (tmp_path / "r.bin").write_bytes(rows.tobytes())
-    with pytest.raises(UserError, match=r"text id 3, expected 512..567: records of another size or vocabulary"):
+    with pytest.raises(UserError, match=r"text id 3, expected 1024..1079: records of another size or vocabulary"):
         Records.open(tmp_path / "r.bin", tiny)
-    rows[2, 0], rows[2, 50] = 600, 512
+    rows[2, 0], rows[2, 50] = 1100, 1024
     (tmp_path / "r.bin").write_bytes(rows.tobytes())
-    with pytest.raises(UserError, match="text id 600"):
+    with pytest.raises(UserError, match="text id 1100"):
         Records.open(tmp_path / "r.bin", tiny)
     (tmp_path / "r.bin").write_bytes(b"")
     with pytest.raises(UserError, match="holds no record"):

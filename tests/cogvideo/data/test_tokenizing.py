@@ -245,7 +245,7 @@ def test_a_caption_that_is_too_long_is_cut_and_counted(folder, tmp_path, run, ti
 def test_rates_and_tokenizers_that_do_not_fit(folder, tmp_path, run, tiny, make_config):
     with pytest.raises(UserError, match=r"0.25 frames a second need the duration 16.0s"):
         run(folder, tmp_path / "out", rates=PAPER_RATES)
-    with pytest.raises(UserError, match="the image tokenizer has 512 codes"):
+    with pytest.raises(UserError, match="the image tokenizer has 1,024 codes"):
         run(folder, tmp_path / "out", config=make_config())
     with pytest.raises(UserError, match="needs at least the 5 frames"):
         run(folder, tmp_path / "out", frames=3)
