@@ -98,7 +98,7 @@ def make_embedded(
             runs.all(dict.fromkeys(("stage1", "stage2"), (out / "records", base)), threads=max(1, cores // 2))
             # Key frames are the harder part: where a shape is half a second later.
             runs.all({"stage1-second": (out / "records", out / "stage1" / "stage1")}, threads=cores)
-            last = {
+            last: dict[str, tuple[Path, Path | None]] = {
                 "stage1-third": (out / "records", out / "stage1-second" / "stage1"),
                 "stage2-second": (out / "records", out / "stage2" / "stage2"),
             }

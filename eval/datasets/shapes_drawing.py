@@ -214,6 +214,11 @@ def _stepped(value: float, step: float) -> float:
     return round(value / step) * step if step else value
 
 
+def _way(draws: _Draws, ranges: Style) -> float:
+    """1 for clockwise, -1 for the other way."""
+    return 1.0 if ranges.is_one_way else draws.sign()
+
+
 def _line(length: float) -> _Curve:
     return lambda t: length * t
 
@@ -228,7 +233,6 @@ def _path(motion: str, draws: _Draws, ranges: Style) -> tuple[_Curve, _Curve, _C
     No curve has a period that fits a quarter of the clip, so that key frames at every fourth frame show the motion.
     """
     length = draws.between(*ranges.length)
-    sign = (lambda: 1.0) if ranges.is_one_way else draws.sign
     match motion:
         case "left":
             return _line(-length), _line(0), _one, _line(0)
@@ -243,14 +247,14 @@ def _path(motion: str, draws: _Draws, ranges: Style) -> tuple[_Curve, _Curve, _C
         case "shrinking":
             return _line(0), _line(0), lambda t: 1.0 - 0.48 * t, _line(0)
         case "rotating":
-            return _line(0), _line(0), _one, _line(draws.between(*ranges.turn) * sign())
+            return _line(0), _line(0), _one, _line(draws.between(*ranges.turn) * _way(draws, ranges))
         case "bouncing":
             height = draws.between(*ranges.height)
             return _line(0), lambda t: -height * abs(math.sin(1.5 * math.pi * t)), _one, _line(0)
         case _:  # circling
             reach, phase = draws.between(*ranges.reach), draws.between(0.0, 2 * math.pi)
             phase = _stepped(phase, 2 * math.pi / ranges.phases) if ranges.phases else phase
-            full = 2 * math.pi * sign()
+            full = 2 * math.pi * _way(draws, ranges)
             return (
                 lambda t: reach * (math.cos(phase + full * t) - math.cos(phase)),
                 lambda t: reach * (math.sin(phase + full * t) - math.sin(phase)),
