@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from difflib import get_close_matches
+from typing import Any
 
 from cogvideo.errors import UserError
 from cogvideo.training.recipe import CodebookRules, Phase, TextRules, TrainingRecipe
@@ -53,6 +54,25 @@ _EMBEDDED_STAGE = replace(
     settling=0,
     phases=(Phase(1_500),),
 )
+
+_EMBEDDED_KEYS = replace(
+    _EMBEDDED_STAGE,
+    name="embedded-stage1",
+    summary="Embedded: key frames at 2 a second",
+    only_fps=(2.0,),
+    text=TextRules(drop=0.1, suffix=0.75),
+)
+_EMBEDDED_BETWEEN = replace(
+    _EMBEDDED_STAGE,
+    name="embedded-stage2",
+    task="stage2",
+    summary="Embedded: frames between, at 4 and 8 a second",
+    only_fps=(4.0, 8.0),
+    is_tiled=True,
+    text=TextRules(drop=0.1),
+)
+# A further round: from the weights of the one before, the rate up and down once more.
+_AGAIN: dict[str, Any] = {"start": "same", "lr": 2e-3}
 
 _ALL = (
     TrainingRecipe(
@@ -151,63 +171,23 @@ _ALL = (
         precision="fast",
     ),
     _EMBEDDED,
+    _EMBEDDED_KEYS,
+    replace(_EMBEDDED_KEYS, name="embedded-stage1-second", summary="Embedded: key frames, a second round", **_AGAIN),
+    replace(_EMBEDDED_KEYS, name="embedded-stage1-third", summary="Embedded: key frames, a third round", **_AGAIN),
+    _EMBEDDED_BETWEEN,
     replace(
-        _EMBEDDED_STAGE,
-        name="embedded-stage1",
-        summary="Embedded: key frames at 2 a second",
-        only_fps=(2.0,),
-        text=TextRules(drop=0.1, suffix=0.75),
-    ),
-    replace(
-        _EMBEDDED_STAGE,
-        name="embedded-stage1-second",
-        summary="Embedded: key frames, a second round",
-        start="same",
-        lr=2e-3,
-        only_fps=(2.0,),
-        text=TextRules(drop=0.1, suffix=0.75),
-    ),
-    replace(
-        _EMBEDDED_STAGE,
-        name="embedded-stage1-third",
-        summary="Embedded: key frames, a third round",
-        start="same",
-        lr=2e-3,
-        only_fps=(2.0,),
-        text=TextRules(drop=0.1, suffix=0.75),
-    ),
-    replace(
-        _EMBEDDED_STAGE,
-        name="embedded-stage2",
-        task="stage2",
-        summary="Embedded: frames between, at 4 and 8 a second",
-        only_fps=(4.0, 8.0),
-        is_tiled=True,
-        text=TextRules(drop=0.1),
-    ),
-    replace(
-        _EMBEDDED_STAGE,
+        _EMBEDDED_BETWEEN,
         name="embedded-stage2-second",
-        task="stage2",
         summary="Embedded: frames between, a second round",
         phases=(Phase(3_000),),
-        start="same",
-        lr=2e-3,
-        only_fps=(4.0, 8.0),
-        is_tiled=True,
-        text=TextRules(drop=0.1),
+        **_AGAIN,
     ),
     replace(
-        _EMBEDDED_STAGE,
+        _EMBEDDED_BETWEEN,
         name="embedded-stage2-third",
-        task="stage2",
         summary="Embedded: frames between, a third round",
         phases=(Phase(2_400),),
-        start="same",
-        lr=2e-3,
-        only_fps=(4.0, 8.0),
-        is_tiled=True,
-        text=TextRules(drop=0.1),
+        **_AGAIN,
     ),
     replace(
         _EMBEDDED_STAGE,
