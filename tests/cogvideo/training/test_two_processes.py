@@ -16,7 +16,7 @@ from cogvideo.training.parallel import World, require_share
 
 # Run by torchrun: a whole training; one that is stopped and resumed; one that goes on from a checkpoint of one process.
 SCRIPT = """
-import importlib.util, json, sys
+import importlib.util, json, os, sys
 from pathlib import Path
 
 import torch
@@ -71,6 +71,9 @@ with joined(torch.device("cpu")) as (world, device):
     if world.is_first:
         torch.save(third, folder / "from_one.pt")
         (folder / "said.json").write_text(json.dumps({"is_same": is_same, "is_whole": is_whole, "halves": halves}))
+
+# All is said. Threads of gloo may still hold tensors, and the end of the interpreter then aborts (pytorch #179291).
+os._exit(0)
 """
 
 
