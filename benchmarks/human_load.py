@@ -34,7 +34,7 @@ class Rater:
 
     def __init__(self, address: str, name: str) -> None:
         self.connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
-        self.name, self.cookie, self.failed = name, "", 0
+        self.name, self.cookie, self.failed, self.waited = name, "", 0, 0
         self.seconds: list[float] = []
 
     def go(self, method: str, path: str, values: dict[str, str] | None = None) -> tuple[str, str]:
@@ -49,6 +49,10 @@ class Rater:
             self.cookie = header.partition(";")[0]
         if reply.status == 303:
             return self.go("GET", reply.headers["location"])
+        if reply.status == 429:  # no person is so quick: a rater's limit, kept as a browser's script keeps it
+            self.waited += 1
+            time.sleep(float(reply.headers["retry-after"]))
+            return self.go(method, path, values)
         self.failed += reply.status != 200
         return path, text
 
@@ -80,7 +84,8 @@ def work(address: str, start: int, count: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    print(json.dumps({"seconds": [s for r in raters for s in r.seconds], "failed": sum(r.failed for r in raters)}))
+    counts = {name: sum(getattr(rater, name) for rater in raters) for name in ("failed", "waited")}
+    print(json.dumps({"seconds": [s for r in raters for s in r.seconds]} | counts))
 
 
 def build(folder: Path, trials: int, raters: int) -> None:
@@ -147,8 +152,9 @@ def main() -> None:
         f"({len(seconds) / took:.0f}/s), p50 {1000 * seconds[len(seconds) // 2]:.0f} ms, "
         f"p99 {1000 * seconds[int(0.99 * len(seconds))]:.0f} ms, slowest {1000 * seconds[-1]:.0f} ms"
     )
-    print(f"failed {sum(one['failed'] for one in found)}, complete {complete}, rows {rows} of {planned}")
-    if rows != planned or complete != each * PROCESSES or sum(one["failed"] for one in found):
+    failed, waited = (sum(one[name] for one in found) for name in ("failed", "waited"))
+    print(f"failed {failed}, complete {complete}, rows {rows} of {planned}, told to wait {waited} times")
+    if rows != planned or complete != each * PROCESSES or failed:
         sys.exit(1)
 
 
