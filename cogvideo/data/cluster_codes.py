@@ -17,7 +17,7 @@ from cogvideo.errors import UserError
 Vectors = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-# The release has 500 clusters of 20,000 codes; 64 of 512 and 128 of 1,024 leave 8 in each.
+# The release has 500 clusters of 20,000 codes; 128 of 1,024 leave 8 in each.
 CLUSTERS = {20000: 500, 1024: 128}
 ROUNDS = 100
 
