@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 
@@ -225,6 +225,20 @@ def _is_one_of_many() -> bool:
     return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
 
 
+def _leave(code: int) -> NoReturn:
+    """End the program. One of several processes ends at once, with all that it said written out.
+
+    Threads of gloo may still hold tensors then, and the end of the interpreter would abort what has been done well
+    (pytorch #179291).
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def _help_width() -> int:
     """Columns for help. click would ask shutil, which loads three compressors: a tenth of the start-up."""
     columns = 80
@@ -279,4 +293,4 @@ def _drop_output() -> None:
 name_variables(cogeval)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

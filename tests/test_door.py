@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import json
 import os
 import signal
 import subprocess
@@ -227,6 +228,24 @@ def test_python_dash_m_is_the_same_door(tmp_path: Path) -> None:
         [sys.executable, "-m", "cogeval", "--version"], capture_output=True, text=True, cwd=tmp_path, env=environment
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, f"cogeval {cogeval.__version__}\n", "")
+
+
+@pytest.mark.parametrize(("world", "has_end"), [("1", True), ("2", False)])
+def test_one_of_several_processes_leaves_before_the_interpreter_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: str, *, has_end: bool
+) -> None:
+    code = """
+        import atexit, runpy, sys
+        atexit.register(print, "the end")
+        sys.argv = ["cogeval", "train", "--list", "--json"]
+        runpy.run_module("cogeval", run_name="__main__")
+    """
+    monkeypatch.setenv("WORLD_SIZE", world)
+    output, _ = (run := run_python(code, tmp_path)).communicate(timeout=60)
+    assert run.returncode == 0
+    said, _, end = output.rpartition("}")
+    assert json.loads(said + "}")["recipes"]
+    assert ("the end" in end) == has_end
 
 
 def test_a_shell_can_complete_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

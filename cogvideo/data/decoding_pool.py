@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from cogvideo.data.cutting import Cutting, CutVideo, Skipped, cut_video
 from cogvideo.data.sources import Pair
+from cogvideo.errors import UserError
 
 # Videos that are decoded or wait for each process: enough that none is idle, few enough for the memory.
 AHEAD = 3
@@ -61,8 +62,18 @@ def _from_pool(pairs: Sequence[Pair], cutting: Cutting, workers: int) -> Generat
 
 
 def _alone(pair: Pair, cutting: Cutting) -> Answer:
-    """One video in a process of its own, so that a crash can only be its own fault."""
+    """One video in a process of its own, so that a crash can only be its own fault.
+
+    Raises UserError if no process can begin at all: then it is not the videos' fault.
+    """
     with _pool(1) as pool:
+        try:
+            pool.submit(os.getpid).result()
+        except BrokenProcessPool:
+            raise UserError(
+                "processes that decode videos end as soon as they begin; a script that tokenises keeps its work under "
+                "`if __name__ == '__main__':`, or takes no processes (--workers 0)"
+            ) from None
         try:
             return pool.submit(cut_video, pair, cutting).result()
         except BrokenProcessPool:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cogvideo.errors import UserError
+from eval.records import Result
 from reports.board.agreement import agreements
 from reports.board.cards import CardFile
 from reports.board.changes import publish
 from reports.board.document import Board, ModelEntry, PromptEntry, RunEntry, TableEntry, Tombstone
 from reports.board.names import prompt_page, short, slug
 from reports.board.people import read_study
+from reports.board.places import public_key, public_spec, without_places
 from reports.board.runs import FoundRun, Vouched, in_columns, influence_in_order, read_run
 from reports.board.stored import check_board
 from reports.board.tables import derive_tables, protocol_of, table_id
@@ -48,7 +50,7 @@ def add_runs(board: Board, given: Sequence[Vouched], cards: CardFile | None = No
 
 
 def _title(run: FoundRun) -> str:
-    return run.generator.title or run.generator.spec
+    return run.generator.title or public_spec(run.generator.spec)
 
 
 def _entry(
@@ -78,6 +80,7 @@ def _entry(
             )
         here[line.id] = places[key]
     samples = in_columns(run, here)
+    samples.rejected = without_places(samples.rejected)
     return RunEntry(
         id=name,
         model=model,
@@ -88,13 +91,20 @@ def _entry(
         date=run.date,
         state=run.state,
         planned=run.planned,
-        result=run.result,
-        protocol=run.manifest.protocol if run.manifest else None,
+        result=_published(run.result) if run.result else None,
+        protocol=without_places(run.manifest.protocol) if run.manifest else None,
         samples=samples,
         influence=influence_in_order(run, samples.ids),
         inputs=run.inputs,
-        notes=run.notes,
+        notes=without_places(run.notes),
     )
+
+
+def _published(result: Result) -> Result:
+    """The result without the places of the machine that it was measured on."""
+    told = without_places(result.model_dump())
+    told["generator"]["spec"] = public_spec(result.generator.spec)
+    return Result.model_validate(told)
 
 
 def _need_table(board: Board, run: FoundRun) -> None:
@@ -119,14 +129,15 @@ def _use_cards(board: Board, cards: CardFile) -> None:
         if value := getattr(cards, field):
             setattr(board, field, value)
     for name, given in cards.models.items():
-        model = next((one for one in board.models if one.id == name or set(one.keys) & set(given.generators)), None)
+        keys = [public_key(spec) for spec in given.generators]
+        model = next((one for one in board.models if one.id == name or set(one.keys) & set(keys)), None)
         if model is None:
             model = ModelEntry(id=name, title=given.title or name)
             board.models.append(model)
         if model.id != name:
             _rename(board, model, name)
         model.title = given.title or model.title
-        model.keys = list(dict.fromkeys([*model.keys, *given.generators]))
+        model.keys = list(dict.fromkeys([*model.keys, *keys]))
         model.aliases = list(dict.fromkeys([*model.aliases, *given.aliases]))
         model.card = given.card
         for alias in given.aliases:
@@ -148,22 +159,22 @@ def _rename(board: Board, model: ModelEntry, name: str) -> None:
 
 def _model_of(board: Board, run: FoundRun, *, is_shared: bool) -> ModelEntry:
     """The model that a run belongs to: by its specification, else a new one that is called as its title."""
-    spec, title = run.generator.spec, _title(run)
+    spec, key, title = run.generator.spec, public_key(run.generator.spec), _title(run)
     for model in board.models:
-        if spec in model.keys:
+        if key in model.keys:
             return model
     name = slug(title, "model")
     taken = {one.id for one in board.models} | {one.id for one in board.tombstones if one.kind == "model"}
     if is_shared or name in taken:
         name = f"{name}-{short(spec, 4)}"
-    model = ModelEntry(id=name, title=title, keys=[spec])
+    model = ModelEntry(id=name, title=title, keys=[key])
     board.models.append(model)
     return model
 
 
 def _refuse_removed(board: Board, run: FoundRun) -> None:
     for stone in board.tombstones:
-        if run.generator.spec in stone.keys or (stone.kind == "run" and stone.id.endswith(f"-{run.key}")):
+        if public_key(run.generator.spec) in stone.keys or (stone.kind == "run" and stone.id.endswith(f"-{run.key}")):
             raise UserError(
                 f"{run.path}: {stone.kind} {stone.id} was removed in publish {stone.publish} ({stone.reason});"
                 " a removed row does not come back by itself: leave the run out"

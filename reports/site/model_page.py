@@ -8,6 +8,7 @@ from typing import Any
 from eval.notation import axis_of, better, cost_words, duration, number, percent
 from eval.records import MetricResult
 from reports.board.document import ModelEntry, RunEntry, TableEntry
+from reports.board.places import spec_of
 from reports.figures import history, mark_of
 from reports.site.exports import safe_bibtex
 from reports.site.films import film
@@ -89,7 +90,7 @@ def _card(model: ModelEntry) -> list[tuple[str, str]]:
         ("Training data", card.training_data or "not stated"),
         ("Overlap with test data", card.overlap or "not stated"),
         ("Who paid", card.funding or "not stated"),
-        *facts_of([("Generator", ", ".join(model.keys)), ("Former ids", ", ".join(model.aliases))]),
+        *facts_of([("Generator", ", ".join(map(spec_of, model.keys))), ("Former ids", ", ".join(model.aliases))]),
     ]
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 
@@ -181,6 +184,30 @@ def test_a_decoder_that_dies_costs_one_video(tmp_path, write_grey, monkeypatch):
     assert [isinstance(answer, CutVideo) for answer in answers] == [True, True, False, True, True]
     assert answers[2].code == "crash"
     assert "crash.avi" in answers[2].reason
+
+
+def test_processes_that_cannot_begin_are_not_the_fault_of_videos(tmp_path, write_grey):
+    """As in a script without `if __name__ == "__main__":`, whose processes run it anew and end."""
+    write_grey(tmp_path / "a.avi", 8)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from cogvideo.data.cutting import Cutting\n"
+        "from cogvideo.data.decoding_pool import cut_videos\n"
+        "from cogvideo.data.rates import PAPER_RATES\n"
+        "from cogvideo.data.sources import Pair\n"
+        f"path = Path({str(tmp_path / 'a.avi')!r})\n"
+        "list(cut_videos([Pair(path, path.name, 'a red square growing')], Cutting(5, 16, PAPER_RATES), 1))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].startswith("cogvideo.errors.UserError: processes that decode videos end as soon")
 
 
 def test_answers_travel_between_processes():

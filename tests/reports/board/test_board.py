@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cogvideo.errors import UserError
-from eval.records import Counts, read_result, write_record
+from eval.records import Choice, Counts, read_result, write_record
 from reports.board.agreement import over_clips, over_models, pair_accuracy
 from reports.board.assemble import add_runs, add_studies, finish, remove
 from reports.board.cards import read_cards
@@ -51,6 +51,33 @@ def test_each_fingerprint_has_its_own_table_and_ranks(folders) -> None:
     assert ranks == {"model-a": (1, 2), "model-b": (1, 2), "model-c": (3, 3)}
     assert all(pair.is_paired for pair in board.tables[0].rankings[0].pairs)
     assert all(pair.is_paired for pair in board.tables[0].rankings[1].pairs)
+
+
+def test_a_board_does_not_tell_where_files_lay(folders) -> None:
+    """Neither what is exported nor what is ranked knows the folders of the machine that measured."""
+    for name, folder in (("one", folders[0]), ("two", folders[1])):
+        result = read_result(folder)
+        result.generator.spec = f"folder:/home/annabel/{name}/samples"
+        result.generator.title = ""
+        result.data.root = "/data/annabel/ucf101"
+        result.settings.append(Choice(name="out", value="/home/annabel/my runs", origin="flag"))
+        result.warnings.append("2 clips of /home/annabel/one/samples are short")
+        write_record(folder / "result.json", result)
+    board = build(folders)
+    text = board_text(board)
+    assert "annabel" not in text
+    assert str(folders[0].parent) not in text
+    told = board.runs[0].result
+    assert (told.generator.spec, told.data.root, told.settings[-1].value) == (
+        "folder:…/samples",
+        "…/ucf101",
+        "…/my runs",
+    )
+    assert len({run.model for run in board.runs}) == len(folders)
+    # Further runs of the two are known as theirs.
+    again = board.model_copy(deep=True)
+    add_runs(again, [Vouched(path) for path in folders])
+    assert len(again.models) == len(board.models)
 
 
 def test_two_protocols_in_one_ranking_cannot_be_built(folders) -> None:
