@@ -236,7 +236,8 @@ def _render(
     answers = shown.answers | dict(values or {})
     counted = place.total - place.practice
     number = max(0, shown.position - place.practice)
-    highest = max((aspect.scale.high for aspect in study.aspects), default=len(shown.stimuli))
+    further = study.pair.ties + study.pair.both_bad if study.pair else 0
+    highest = max((aspect.scale.high for aspect in study.aspects), default=len(shown.stimuli) + further)
     return page(
         "trial",
         running,

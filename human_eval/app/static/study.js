@@ -215,7 +215,7 @@
     label();
     begin();
 
-    // Keys: figures rate and go on to the next question, space plays, F enlarges.
+    // Keys: figures rate (where values are words, they count the answers) and go on to the next question, space plays, F enlarges.
     on(document, "keydown", (event) => {
       const at = event.target, group = at.closest?.("fieldset");
       if (event.ctrlKey || event.metaKey || event.altKey || /^(TEXTAREA|SELECT)$/.test(at.tagName)) return;
@@ -226,7 +226,7 @@
         enlarge(videos.findIndex((video) => video.closest(".clip").contains(at)) + 1 || 1);
       } else if (/^[0-9]$/.test(event.key) && group) {
         const value = event.key === "0" ? "10" : event.key;
-        const radio = all("input", group).find((one) => one.value === value);
+        const radios = all("input", group), radio = radios.find((one) => one.value === value) ?? radios[value - 1];
         if (!radio) return;
         event.preventDefault();
         if (!radio.checked) { radio.checked = true; radio.dispatchEvent(new Event("change", { bubbles: true })); }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from pathlib import Path
@@ -296,6 +297,20 @@ def test_nothing_moves_by_itself_with_reduced_motion_and_the_page_still_counts(
     person.until("[...document.querySelectorAll('video')].every((video) => !video.paused)")
     person.rate()
     person.page.wait_for_url("**/practice")
+    person.close()
+
+
+def test_figures_also_choose_answers_that_are_words(browser, serve_process, built: dict[str, Path], tmp_path) -> None:
+    """Of a pair, 1 and 2 are the videos and 3 is the answer after them; no figure is left without a meaning."""
+    folder = shutil.copytree(built["pairwise"], tmp_path / "study")
+    person = Person(browser, serve_process(folder).address, folder)
+    person.consent()
+    assert "Keys: 1 to 3 rate" in person.page.locator(".keys").inner_text()
+    person.focus_on("choice")
+    for key, value in (("3", "tie"), ("1", "1"), ("2", "2"), ("4", "2"), ("0", "2")):
+        person.press(key)
+        assert person.page.locator("input[name=choice]:checked").get_attribute("value") == value
+    assert person.page.locator("[data-together]").inner_text() == "Start together again"
     person.close()
 
 
