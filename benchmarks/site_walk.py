@@ -124,7 +124,7 @@ def held_against_wcag(page: Any, address: str) -> list[str]:
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         page.wait_for_timeout(250)  # colours change in 120 ms
-        # Without preload: axe would fetch the style sheets again, which the pages' own policy forbids, with a complaint.
+        # No preload: axe would fetch the style sheets again, which the policy of the pages forbids with a complaint.
         options = {"runOnly": {"type": "tag", "values": WCAG}, "preload": False}
         answer = Axe().run(page, options=options).response
         found += [f"{address} {scheme} {one['id']}: {one['nodes'][0]['html'][:120]}" for one in answer["violations"]]

@@ -148,10 +148,11 @@ def _embedded(out: Path, flags: dict[str, Any]) -> Finished:
     refused = [name for name in ("init", "lr", "batch_size", "dropout", "stop_after") if flags[name]]
     if refused:
         raise UserError(f"`embedded` is several trainings: leave --{refused[0].replace('_', '-')} out")
+    if flags["size"] not in (None, SIZE):
+        raise UserError(f"drawn shapes are for the size {SIZE}, not {flags['size']}: leave --size out")
     made = make_embedded(
         flags["data"],
         out,
-        size=flags["size"] or SIZE,
         steps=flags["steps"],
         seed=flags["seed"],
         workers=flags["workers"],

@@ -58,7 +58,8 @@ class ClipDraw:
     Records that are longer than that give a clip at any stride whose duration is known, from any start: 17 frames at 8
     a second give clips of 5 at 2, 4 and 8. `only_rates` and `min_rate` narrow that (the curriculum of the paper).
     `video_suffix`: share of samples whose text ends as a guided prompt does. `no_caption`: share whose caption is
-    replaced by the word that guidance moves away from; the release has none of that. `is_tiled`: of long records only
+    replaced by the word that guidance moves away from; the release has none of that. `no_word`: chance of each
+    id of a caption to be left out. `is_tiled`: of long records only
     the clips that lie end to end from the first frame on, each beginning with the last frame of the one before, as
     hierarchical generation makes them (CogVideo, section 3.2).
     """
@@ -67,6 +68,7 @@ class ClipDraw:
     min_rate: Fraction = Fraction(0)
     video_suffix: float = 0.0
     no_caption: float = 0.0
+    no_word: float = 0.0
     is_tiled: bool = False
     frames: int | None = None
 
@@ -103,8 +105,10 @@ class ClipDraw:
         suffix: tuple[int, ...] = ()
         if uniform(*key, "caption") < self.no_caption:
             caption = tuple(_words(records).video)
-        elif uniform(*key, "suffix") < self.video_suffix:
-            suffix = tuple(_words(records).video_suffix)
+        else:
+            caption = tuple(id_ for place, id_ in enumerate(caption) if uniform(*key, "word", place) >= self.no_word)
+            if uniform(*key, "suffix") < self.video_suffix:
+                suffix = tuple(_words(records).video_suffix)
         duration = text.duration if chosen in (None, rate) else _duration(records, chosen)
         return _joined(duration, caption, suffix, records), clip_nF
 

@@ -106,7 +106,14 @@ def _draw(recipe: TrainingRecipe, min_fps: float) -> Any:
     if recipe.task == "base":
         return StillDraw(first=text.photo, duration=text.duration, no_caption=text.drop)
     only = tuple(Fraction(rate) for rate in recipe.only_fps) or None
-    return ClipDraw(only, Fraction(min_fps), video_suffix=text.suffix, no_caption=text.drop, is_tiled=recipe.is_tiled)
+    return ClipDraw(
+        only,
+        Fraction(min_fps),
+        video_suffix=text.suffix,
+        no_caption=text.drop,
+        no_word=text.word_drop,
+        is_tiled=recipe.is_tiled,
+    )
 
 
 class SuperresBatches:

@@ -34,11 +34,14 @@ class TextRules:
     """How the text of a record becomes that of a training row, by chance for each row.
 
     `drop`: the share of captions left out, for guidance: what stands in their place is what guidance moves away from.
-    `suffix`: the share of the others that say they are a video. For single frames: `photo` is the share of first frames
-    without a duration, that say they are a photo; of the others, `duration` begin with theirs.
+    `word_drop`: the chance of each id of the others to be left out, so that what one word asks for is learnt apart from
+    the words beside it (not for single frames). `suffix`: the share of the others that say they are a video. For single
+    frames: `photo` is the share of first frames without a duration, that say they are a photo; of the others,
+    `duration` begin with theirs.
     """
 
     drop: float = 0.0
+    word_drop: float = 0.0
     suffix: float = 0.0
     photo: float = 0.4
     duration: float = 0.8
@@ -105,7 +108,8 @@ class TrainingRecipe:
     def __post_init__(self) -> None:
         """Raises UserError for what cannot be trained."""
         get_size(self.size)
-        shares = (self.text.drop, self.text.suffix, self.text.photo, self.text.duration, self.final_share)
+        text = self.text
+        shares = (text.drop, text.word_drop, text.suffix, text.photo, text.duration, self.final_share)
         rules = {
             "steps and batch size must be positive": min(self.batch_size, *(phase.steps for phase in self.phases)) > 0,
             "the learning rate must be positive": self.lr > 0,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any
 
 from cogvideo.errors import UserError
 from cogvideo.training.recipe import CodebookRules, Phase, TextRules, TrainingRecipe
@@ -59,21 +58,22 @@ _EMBEDDED_KEYS = replace(
     _EMBEDDED_STAGE,
     name="embedded-stage1",
     summary="Embedded: key frames at 2 a second",
+    phases=(Phase(4_500),),
+    warm_up=150,
     only_fps=(2.0,),
-    text=TextRules(drop=0.1, suffix=0.75),
+    text=TextRules(drop=0.1, word_drop=0.2, suffix=0.75),
 )
 _EMBEDDED_BETWEEN = replace(
     _EMBEDDED_STAGE,
     name="embedded-stage2",
     task="stage2",
     summary="Embedded: frames between, at 4 and 8 a second",
+    phases=(Phase(8_000),),
+    warm_up=267,
     only_fps=(4.0, 8.0),
     is_tiled=True,
-    text=TextRules(drop=0.1),
+    text=TextRules(drop=0.1, word_drop=0.2),
 )
-# A further round: from the weights of the one before, the rate up and down once more.
-_AGAIN: dict[str, Any] = {"start": "same", "lr": 2e-3}
-
 _ALL = (
     TrainingRecipe(
         "release-stage1",
@@ -172,23 +172,7 @@ _ALL = (
     ),
     _EMBEDDED,
     _EMBEDDED_KEYS,
-    replace(_EMBEDDED_KEYS, name="embedded-stage1-second", summary="Embedded: key frames, a second round", **_AGAIN),
-    replace(_EMBEDDED_KEYS, name="embedded-stage1-third", summary="Embedded: key frames, a third round", **_AGAIN),
     _EMBEDDED_BETWEEN,
-    replace(
-        _EMBEDDED_BETWEEN,
-        name="embedded-stage2-second",
-        summary="Embedded: frames between, a second round",
-        phases=(Phase(3_000),),
-        **_AGAIN,
-    ),
-    replace(
-        _EMBEDDED_BETWEEN,
-        name="embedded-stage2-third",
-        summary="Embedded: frames between, a third round",
-        phases=(Phase(2_400),),
-        **_AGAIN,
-    ),
     replace(
         _EMBEDDED_STAGE,
         name="embedded-one-stage",

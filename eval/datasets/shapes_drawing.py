@@ -41,7 +41,7 @@ _RGB = {
 }
 
 # Flat backgrounds of the plain style, as muted as the others.
-_PLAIN = ((0.12, 0.14, 0.34), (0.30, 0.30, 0.32), (0.10, 0.32, 0.30), (0.38, 0.22, 0.14))
+_PLAIN = ((0.12, 0.14, 0.34), (0.30, 0.30, 0.32))
 
 # The benchmark's classes: every look (shape and colour) has five motions, so that a frame shows the look and leaves
 # the motion open; every motion belongs to four or five looks; no held-out pair is among them.
@@ -85,7 +85,7 @@ STYLES = {
         turn=(2.3, 2.3),
         height=(18.0, 18.0),
         reach=(10.0, 10.0),
-        start_step=4.0,
+        start_step=2.0,
         phases=1,
         is_one_way=True,
         is_flat=True,

@@ -136,6 +136,18 @@ def test_suffix_and_dropped_captions(long, tiny, prompts, suffix, no_caption):
         assert abs(counts[text] - 1000 * share) <= 4 * (1000 * share * (1 - share)) ** 0.5
 
 
+def test_words_are_left_out_each_by_its_own_chance(long, tiny, prompts):
+    draw = ClipDraw(only_rates=(Fraction(4),), video_suffix=0.5, no_caption=0.1, no_word=0.25)
+    texts = [text.removeprefix("1.0s\n") for text, _ in samples(RecordDataset(long, draw), tiny, prompts, 1000)]
+    captions = [text.removesuffix("video").split() for text in texts if text != "video"]
+    assert all(set(words) <= set(CAPTION.split()) for words in captions)
+    n = len(captions)
+    for word in CAPTION.split():
+        assert abs(sum(word in words for words in captions) - 0.75 * n) < 4 * (n * 0.75 * 0.25) ** 0.5
+    both = sum("square" in words and "left" in words for words in captions)
+    assert abs(both - 0.75**2 * n) < 4 * (n * 0.5625 * 0.4375) ** 0.5
+
+
 def test_texts_are_those_of_generation(long, tiny, prompts):
     """Guided, plain, and what guidance moves away from: as the templates of the pipeline have them."""
     for draw, ids in (

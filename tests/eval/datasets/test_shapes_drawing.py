@@ -187,10 +187,10 @@ def test_names_and_captions_are_plain_english():
 
 def test_plain_frames_never_change():
     clips = [draw_clip(*of, "golden", style="plain").tobytes() for of in GOLDEN]
-    assert hashlib.sha256(b"".join(clips)).hexdigest()[:16] == "ae5ca9efecc258b6"
+    assert hashlib.sha256(b"".join(clips)).hexdigest()[:16] == "4c85d26963f65e90"
 
 
-def test_plain_clips_stand_before_one_of_four_flat_colours():
+def test_plain_clips_stand_before_one_of_two_flat_colours():
     seen = set()
     for key in range(40):
         clip = draw_clip("circle", "white", "growing", key, style="plain")
@@ -198,20 +198,21 @@ def test_plain_clips_stand_before_one_of_four_flat_colours():
         colours = np.unique(edges.reshape(-1, 3), axis=0)
         assert len(colours) == 1
         seen.add(tuple(colours[0]))
-    assert len(seen) == 4
+    assert len(seen) == 2
 
 
 def test_plain_clips_differ_in_what_their_prompt_says_and_in_place_and_background_alone():
-    """Every start is one of nine, and every square goes a pixel a frame to the right."""
+    """Every start is one of 49, and every square goes a pixel a frame to the right."""
     starts, looks = set(), set()
-    for key in range(60):
+    for key in range(500):
         clip = draw_clip("square", "white", "right", key, style="plain")
         path = centres(clip, np.broadcast_to(clip[0, 0, 0], (SIZE, SIZE, 3)))
         x, y = (round(value) for value in path[0])
-        assert path == pytest.approx(np.array([[x + k, y] for k in range(17)]), abs=0.05)
+        # In the last frame the border may cut it.
+        assert path[:16] == pytest.approx(np.array([[x + k, y] for k in range(16)]), abs=0.05)
         starts.add((x, y))
         looks.add((clip[0, y - 12 : y + 13, x - 12 : x + 13] == clip[0, y, x]).all(-1).tobytes())
-    assert starts == {(x, y) for x in (28, 32, 36) for y in (28, 32, 36)}
+    assert starts == {(x, y) for x in range(26, 40, 2) for y in range(26, 40, 2)}
     assert len(looks) == 1
 
 
@@ -232,7 +233,7 @@ def test_plain_things_turn_one_way_and_circles_start_at_the_right():
             assert path[4] - path[0] == pytest.approx([-10, 10], abs=0.1)
             turned.add(key)
     assert len(turned) > 4
-    clips = [draw_clip("cross", "white", "rotating", key, style="plain") for key in range(150)]
+    clips = [draw_clip("cross", "white", "rotating", key, style="plain") for key in range(400)]
     same = [clip for clip in clips if (clip[0] == clips[0][0]).all()]
     assert len(same) > 1
     assert all((clip == clips[0]).all() for clip in same)

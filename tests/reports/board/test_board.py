@@ -57,11 +57,11 @@ def test_a_board_does_not_tell_where_files_lay(folders) -> None:
     """Neither what is exported nor what is ranked knows the folders of the machine that measured."""
     for name, folder in (("one", folders[0]), ("two", folders[1])):
         result = read_result(folder)
-        result.generator.spec = f"folder:/home/annabel/{name}/samples"
+        result.generator.spec = f"folder:/data/annabel/{name}/samples"
         result.generator.title = ""
         result.data.root = "/data/annabel/ucf101"
-        result.settings.append(Choice(name="out", value="/home/annabel/my runs", origin="flag"))
-        result.warnings.append("2 clips of /home/annabel/one/samples are short")
+        result.settings.append(Choice(name="out", value="/data/annabel/my runs", origin="flag"))
+        result.warnings.append("2 clips of /data/annabel/one/samples are short")
         write_record(folder / "result.json", result)
     board = build(folders)
     text = board_text(board)

@@ -10,12 +10,12 @@ from reports.board.places import public_key, public_spec, spec_of, without_place
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("/home/ann/runs/ucf101", "…/ucf101"),
-        ("/home/ann/my runs/ucf 101", "…/ucf 101"),
+        ("/data/ann/runs/ucf101", "…/ucf101"),
+        ("/data/ann/my runs/ucf 101", "…/ucf 101"),
         ("cannot read /data/lab/a.avi: cut short", "cannot read …/a.avi: cut short"),
         ("--out=/srv/x/y", "--out=…/y"),
         ("'/srv/x/y'", "'…/y'"),
-        (r"C:\Users\Ann\runs", "…/runs"),
+        (r"D:\Data\Ann\runs", "…/runs"),
         ("runs/ucf101", "runs/ucf101"),
         ("./runs/ucf101", "./runs/ucf101"),
         ("~/runs/ucf101", "~/runs/ucf101"),
