@@ -36,7 +36,8 @@ def public_spec(spec: str) -> str:
     if not mark or "/" in options:
         head, mark, options = spec, "", ""
     kind, colon, path = head.partition(":")
-    path = _last(path) if path.startswith("/") else without_places(path)
+    # A path may have blanks; a command is words, some of them paths.
+    path = _last(path) if path.startswith("/") and kind != "command" else without_places(path)
     # In options slashes are written %2F.
     plain = unquote(options)
     told = without_places(plain)

@@ -47,6 +47,7 @@ def test_values_of_every_shape_are_gone_through() -> None:
         ("folder:samples/model-a", "folder:samples/model-a"),
         ("cogvideo?checkpoint=%2Fsrv%2Fweights%2Ftuned&seed=1", "cogvideo?checkpoint=…/tuned&seed=1"),
         ("folder:/a/what?/b?note=50%25", "folder:…/b?note=50%25"),
+        ("command:/usr/bin/python3 /data/ann/run.py {requests}", "command:…/python3 …/run.py {requests}"),
         ("real", "real"),
     ],
 )
