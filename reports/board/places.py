@@ -37,7 +37,7 @@ def public_spec(spec: str) -> str:
         head, mark, options = spec, "", ""
     kind, colon, path = head.partition(":")
     # A path may have blanks; a command is words, some of them paths.
-    path = _last(path) if path.startswith("/") and kind != "command" else without_places(path)
+    path = _last(path) if path.startswith("/") and kind != "command" else _inside(path)
     # In options slashes are written %2F.
     plain = unquote(options)
     told = without_places(plain)
@@ -59,6 +59,10 @@ def _shortened(text: str) -> str:
     # Alone, a path may have blanks.
     if text.startswith("/") and "\n" not in text and ": " not in text and text.count("/") > 1:
         return _last(text)
+    return _inside(text)
+
+
+def _inside(text: str) -> str:
     return _WINDOWS.sub(r"…/\1", _WHOLE.sub(r"…/\1", text))
 
 
