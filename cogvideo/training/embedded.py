@@ -52,7 +52,7 @@ SETTINGS = GenerationSettings(
     text_bonus=0.0,
 )
 # The image network is in both stages, frozen: first frames are made by that of stage 1.
-PIPELINE = {"stage1": "stage1/stage1", "stage2": "stage2/stage2"}
+STAGES = ("stage1", "stage2")
 
 
 class Stopped(Exception):  # noqa: N818 - it names the state
@@ -92,7 +92,7 @@ def make_embedded(
             _clusters(tokenizer, out / "clusters.safetensors", seed)
             runs.all({"base": (out / "records", None)}, processes=PROCESSES if cores > 1 and not has_gpu else 1)
             base = out / "base" / "image"
-            runs.all(dict.fromkeys(("stage1", "stage2"), (out / "records", base)), threads=max(1, cores // 2))
+            runs.all(dict.fromkeys(STAGES, (out / "records", base)), threads=max(1, cores // 2))
         except Stopped:
             return None
     _assemble(out, pipeline, tokenizer, seed)
@@ -185,8 +185,8 @@ def _clusters(tokenizer: Path, path: Path, seed: int) -> None:
 def _assemble(out: Path, pipeline: Path, tokenizer: Path, seed: int) -> None:
     """Everything in half precision, in one folder, whole or not at all."""
     with staged(pipeline) as place:
-        for role, folder in PIPELINE.items():
-            convert(str(out / folder), place / role, dtype="float16")
+        for role in STAGES:
+            convert(str(out / role / role), place / role, dtype="float16")
         share(place / "stage2", place / "stage1")
         convert(str(tokenizer), place / "image_tokenizer")
         shutil.copyfile(out / "clusters.safetensors", place / "clusters.safetensors")

@@ -130,7 +130,7 @@ def _use_cards(board: Board, cards: CardFile) -> None:
             setattr(board, field, value)
     for name, given in cards.models.items():
         keys = [public_key(spec) for spec in given.generators]
-        model = next((one for one in board.models if one.id == name or set(one.keys) & set(keys)), None)
+        model = next((one for one in board.models if one.id == name or _known(one.keys) & set(keys)), None)
         if model is None:
             model = ModelEntry(id=name, title=given.title or name)
             board.models.append(model)
@@ -161,7 +161,7 @@ def _model_of(board: Board, run: FoundRun, *, is_shared: bool) -> ModelEntry:
     """The model that a run belongs to: by its specification, else a new one that is called as its title."""
     spec, key, title = run.generator.spec, public_key(run.generator.spec), _title(run)
     for model in board.models:
-        if key in model.keys:
+        if key in _known(model.keys):
             return model
     name = slug(title, "model")
     taken = {one.id for one in board.models} | {one.id for one in board.tombstones if one.kind == "model"}
@@ -172,9 +172,15 @@ def _model_of(board: Board, run: FoundRun, *, is_shared: bool) -> ModelEntry:
     return model
 
 
+def _known(keys: Sequence[str]) -> set[str]:
+    """Keys as they are written now: boards of before have whole paths in them."""
+    return {public_key(key) for key in keys}
+
+
 def _refuse_removed(board: Board, run: FoundRun) -> None:
+    key = public_key(run.generator.spec)
     for stone in board.tombstones:
-        if public_key(run.generator.spec) in stone.keys or (stone.kind == "run" and stone.id.endswith(f"-{run.key}")):
+        if key in _known(stone.keys) or (stone.kind == "run" and stone.id.endswith(f"-{run.key}")):
             raise UserError(
                 f"{run.path}: {stone.kind} {stone.id} was removed in publish {stone.publish} ({stone.reason});"
                 " a removed row does not come back by itself: leave the run out"

@@ -215,7 +215,7 @@
     label();
     begin();
 
-    // Keys: figures rate (where values are words, they count the answers) and go on to the next question, space plays, F enlarges.
+    // Keys: figures rate (or count answers that are words) and go on to the next question, space plays, F enlarges.
     on(document, "keydown", (event) => {
       const at = event.target, group = at.closest?.("fieldset");
       if (event.ctrlKey || event.metaKey || event.altKey || /^(TEXTAREA|SELECT)$/.test(at.tagName)) return;

@@ -78,6 +78,18 @@ def test_a_board_does_not_tell_where_files_lay(folders) -> None:
     again = board.model_copy(deep=True)
     add_runs(again, [Vouched(path) for path in folders])
     assert len(again.models) == len(board.models)
+    # So they are on a board from before, which has whole paths.
+    old = board.model_copy(deep=True)
+    old.models = [
+        one.model_copy(update={"keys": [f"folder:/data/annabel/{n}/samples" for n in ("one", "two")]})
+        if one.id == board.runs[0].model
+        else one
+        for one in old.models
+    ]
+    old.runs = []
+    add_runs(old, [Vouched(folders[0])])
+    assert len(old.models) == len(board.models)
+    assert old.runs[0].model == board.runs[0].model
 
 
 def test_two_protocols_in_one_ranking_cannot_be_built(folders) -> None:
