@@ -105,7 +105,7 @@ def analyze_tables(tables: StudyTables, settings: AnalysisSettings | None = None
         bt500={str(name): one for name, one in zip(scores.index, rejections, strict=True)} if rejections else {},
         analysed=analysed,
         everybody=everybody,
-        notes=_notes(analysed, everybody, excluded, settings, len(tables.raters())),
+        notes=_notes(analysed, everybody, excluded, settings, len(tables.raters()), tables.n_simulated),
     )
 
 
@@ -137,9 +137,13 @@ def _notes(
     excluded: Mapping[str, tuple[str, ...]],
     settings: AnalysisSettings,
     n_raters: int,
+    n_simulated: int,
 ) -> list[str]:
     """What a reader must know before quoting a number, in words."""
     notes = []
+    if n_simulated:
+        whom = f"All {n_raters:,} raters" if n_simulated == n_raters else f"{n_simulated:,} of {n_raters:,} raters"
+        notes.append(f"{whom} are simulated: no person gave their answers, and nothing here is a finding about models.")
     ratios = [value for one in analysed.aspects.values() for value in one.naive_too_narrow.values()]
     if ratios:
         notes.append(

@@ -6,6 +6,7 @@ One row an answer. `item` is what was rated (a prompt or class), `model` who mad
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ Kind = Literal["text", "number", "whole", "truth"]
 NONE = "none"
 SHOWN_SEPARATOR = "|"
 RANKING_SEPARATOR = ">"
+# The pseudonyms that `human simulate` gives.
+SIMULATED = re.compile(r"s-[0-9a-f]{10}")
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,11 @@ class StudyTables:
             if columns[0] is RATER:
                 names.update(getattr(self, name)["rater"].tolist())
         return sorted(names)
+
+    @property
+    def n_simulated(self) -> int:
+        """How many of them are no persons: `human simulate` names them so."""
+        return sum(SIMULATED.fullmatch(name) is not None for name in self.raters())
 
     def without(self, raters: Sequence[str]) -> StudyTables:
         """The tables without the rows of these raters."""

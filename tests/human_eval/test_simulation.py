@@ -12,6 +12,7 @@ import pytest
 
 import cogeval
 from cogvideo.errors import UserError
+from human_eval.analysed import analyze_study
 from human_eval.blinding_audit import Seen, _hits, audit_study, balanced_accuracy, feature_matrix
 from human_eval.simulate.raters import simulate
 from human_eval.simulate.report import report
@@ -64,6 +65,14 @@ def test_real_and_simulated_raters_never_share_a_database(make_site, study_folde
         simulate_study(study_folder, raters=1, url=f"sqlite:///{study_folder}/study.db")
     with pytest.raises(UserError, match="places for 90 raters, 91 were asked for"):
         simulate_study(study_folder, raters=91)
+
+
+def test_a_result_of_simulated_raters_says_so_first(study_folder) -> None:
+    place = simulate_study(study_folder, raters=3, seed=2).folder
+    result, paths = analyze_study(study_folder, tables=place / "export", resamples=50, seed=0)
+    told = "All 3 raters are simulated: no person gave their answers"
+    assert result.notes[0].startswith(told)
+    assert told in next(path for path in paths if path.suffix == ".html").read_text(encoding="utf-8")
 
 
 def test_the_planted_means_are_apart_and_rounding_is_counted(site) -> None:
