@@ -233,16 +233,8 @@ def split_records(
     return tuple(np.flatnonzero(part == number) for number in range(len(shares)))
 
 
-def _videos(records: Records) -> list[str | int]:
-    import json
-
-    names: list[str | int] = []
-    for path in records.paths:
-        table = path.with_suffix(".jsonl")
-        if not table.is_file():
-            return list(range(len(records)))
-        names += [json.loads(line)["file"] for line in table.read_text(encoding="utf-8").splitlines()]
-    return names
+def _videos(records: Records) -> Sequence[str | int]:
+    return records.column("file") or range(len(records))
 
 
 def _rows_with(records: Records, rates: set[Fraction | None]) -> NDArray[np.int64]:

@@ -134,6 +134,16 @@ class Records:
             found: dict[str, Any] = next(json.loads(line) for number, line in enumerate(lines) if number == row)
         return found
 
+    def column(self, name: str) -> list[Any] | None:
+        """What the tables beside the records say of every record under a name, as `where`; None without tables."""
+        values: list[Any] = []
+        for path in self.paths:
+            table = path.with_suffix(".jsonl")
+            if not table.is_file():
+                return None
+            values += [json.loads(line).get(name) for line in table.read_text(encoding="utf-8").splitlines()]
+        return values
+
     def __getstate__(self) -> dict[str, Any]:
         # A mapping would be pickled with all that it maps.
         return self.__dict__ | {"_maps": [None] * len(self.paths)}

@@ -49,9 +49,10 @@ class RecordBatches:
         self.datasets = [
             RecordDataset(records, _draw(recipe, phase.min_fps), seed=seed, indices=indices) for phase in recipe.phases
         ]
+        self.repeats = [_repeats(dataset, recipe.often) for dataset in self.datasets]
         self.orders = [
-            BatchOrder(len(dataset), recipe.batch_size, seed=seed * 64 + number)
-            for number, dataset in enumerate(self.datasets)
+            BatchOrder(len(places), recipe.batch_size, seed=seed * 64 + number)
+            for number, (places, _) in enumerate(self.repeats)
         ]
 
     def keys(self, step: int) -> list[Key]:
@@ -59,8 +60,12 @@ class RecordBatches:
         for phase in self.recipe.phases[:number]:
             done += phase.steps
         entries = self.orders[number].batch((step - 1 - done) * self.recipe.batch_size)
-        indices = self.datasets[number].indices
-        return [Key(number, epoch, int(indices[index])) for epoch, index in entries]
+        indices, (places, copies) = self.datasets[number].indices, self.repeats[number]
+        # A repeated record is a pass of its own, so that its clip and its words are drawn anew.
+        passes = 2 if self.recipe.often else 1
+        return [
+            Key(number, epoch * passes + int(copies[index]), int(indices[places[index]])) for epoch, index in entries
+        ]
 
     def load(self, keys: Sequence[Key]) -> Tensor:
         dataset = self.datasets[keys[0].phase]
@@ -99,6 +104,21 @@ class FrameBatches:
 
     def load(self, keys: Sequence[Key]) -> Tensor:
         return torch.from_numpy(np.stack([self.frames[key.record] for key in keys]))
+
+
+def _repeats(dataset: RecordDataset, words: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The places in a data set that make up a pass, and how often each was there before in it."""
+    once = np.arange(len(dataset))
+    if not words:
+        return once, np.zeros_like(once)
+    captions = dataset.records.column("caption")
+    if captions is None:
+        raise UserError(
+            f"captions with {', '.join(words)} are to come twice, but {dataset.records.paths[0]} has no table (.jsonl) "
+            "beside it that tells the captions"
+        )
+    again = [place for place in once.tolist() if {*words} & {*captions[dataset.indices[place]].split()}]
+    return np.concatenate([once, np.array(again, np.int64)]), np.repeat([0, 1], [len(once), len(again)])
 
 
 def _draw(recipe: TrainingRecipe, min_fps: float) -> Any:

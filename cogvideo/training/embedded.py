@@ -92,7 +92,10 @@ def make_embedded(
             _clusters(tokenizer, out / "clusters.safetensors", seed)
             runs.all({"base": (out / "records", None)}, processes=PROCESSES if cores > 1 and not has_gpu else 1)
             base = out / "base" / "image"
-            runs.all(dict.fromkeys(STAGES, (out / "records", base)), threads=max(1, cores // 2))
+            threads = max(1, cores // 2)
+            runs.all(dict.fromkeys(STAGES, (out / "records", base)), threads=threads)
+            longer = {f"{stage}-second": (out / "records", out / stage / stage) for stage in STAGES}
+            runs.all(longer, threads=threads)
         except Stopped:
             return None
     _assemble(out, pipeline, tokenizer, seed)
@@ -186,7 +189,7 @@ def _assemble(out: Path, pipeline: Path, tokenizer: Path, seed: int) -> None:
     """Everything in half precision, in one folder, whole or not at all."""
     with staged(pipeline) as place:
         for role in STAGES:
-            convert(str(out / role / role), place / role, dtype="float16")
+            convert(str(out / f"{role}-second" / role), place / role, dtype="float16")
         share(place / "stage2", place / "stage1")
         convert(str(tokenizer), place / "image_tokenizer")
         shutil.copyfile(out / "clusters.safetensors", place / "clusters.safetensors")

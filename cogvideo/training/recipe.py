@@ -72,7 +72,8 @@ class TrainingRecipe:
     """One run. Defaults are those of the release's scripts (CogVideo, section 4 and appendix).
 
     `start`: where weights come from. `only_fps`: the frame rates of clips, all if empty. `is_tiled`: clips of a long
-    record lie end to end, as generation makes them. `batch_size` counts the rows of a step over all processes and
+    record lie end to end, as generation makes them. `often`: words; records whose caption has one of them come twice in
+    a pass, with a clip of their own each time. `batch_size` counts the rows of a step over all processes and
     parts. `window`: side of the windows of the temporal channel, None what the task has in the release. `held_out`: the
     share of the records, all of a video together, that is not trained on and whose loss is logged (the release: 50 of
     1,000).
@@ -85,6 +86,7 @@ class TrainingRecipe:
     phases: tuple[Phase, ...] = (Phase(500_000),)
     only_fps: tuple[float, ...] = ()
     is_tiled: bool = False
+    often: tuple[str, ...] = ()
     batch_size: int = 416
     start: Start = "release"
     trained: Literal["temporal", "everything"] = "temporal"

@@ -74,6 +74,26 @@ _EMBEDDED_BETWEEN = replace(
     is_tiled=True,
     text=TextRules(drop=0.1, word_drop=0.2),
 )
+# What changes from frame to frame in more than its place is learnt last.
+_HARD = ("growing", "shrinking", "rotating")
+_EMBEDDED_KEYS_ON = replace(
+    _EMBEDDED_KEYS,
+    name="embedded-stage1-second",
+    summary="Embedded: key frames, on from the first round",
+    start="same",
+    often=_HARD,
+    phases=(Phase(9_000),),
+    lr=1e-3,
+)
+_EMBEDDED_BETWEEN_ON = replace(
+    _EMBEDDED_BETWEEN,
+    name="embedded-stage2-second",
+    summary="Embedded: frames between, on from the first round",
+    start="same",
+    often=_HARD,
+    phases=(Phase(13_000),),
+    lr=1e-3,
+)
 _ALL = (
     TrainingRecipe(
         "release-stage1",
@@ -173,6 +193,8 @@ _ALL = (
     _EMBEDDED,
     _EMBEDDED_KEYS,
     _EMBEDDED_BETWEEN,
+    _EMBEDDED_KEYS_ON,
+    _EMBEDDED_BETWEEN_ON,
     replace(
         _EMBEDDED_STAGE,
         name="embedded-one-stage",

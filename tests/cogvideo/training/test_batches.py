@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from fractions import Fraction
 
 import numpy as np
@@ -73,6 +75,25 @@ def test_captions_are_dropped(records):
     batches = RecordBatches(records, recipe(text=TextRules(drop=1.0)), seed=1)
     rows = batches.load(batches.keys(1))
     assert all(row[:3].tolist()[1:] == [records.config.newline_id, GUIDER] for row in rows)
+
+
+def test_some_come_twice(records, tmp_path):
+    """In a pass of 18 rows of 12 records; the second time is a pass of its own, whose chance differs."""
+    parity = ("even", "odd")
+    table = "\n".join(json.dumps({"caption": f"number {number} is {parity[number % 2]}"}) for number in range(12))
+    (tmp_path / "records.jsonl").write_text(table + "\n", encoding="utf-8")
+    batches = RecordBatches(records, recipe(batch_size=6, phases=(Phase(6),), often=("odd", "three")), seed=1)
+    for first in (1, 4):
+        keys = [key for step in range(first, first + 3) for key in batches.keys(step)]
+        assert Counter(key.record for key in keys) == {number: 1 + number % 2 for number in range(12)}
+        assert len(set(keys)) == 18
+        assert {key.epoch // 2 for key in keys} == {first // 4}
+        assert batches.load(keys)[:, records.config.text_len].tolist() == [key.record for key in keys]
+
+
+def test_nobody_comes_twice_without_a_table(records):
+    with pytest.raises(UserError, match=r"captions with odd are to come twice, but .*records.bin has no table"):
+        RecordBatches(records, recipe(often=("odd",)), seed=1)
 
 
 def test_a_phase_without_records(records):
