@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -113,7 +113,7 @@ class _Runs:
         self.is_stopped = False
         self.running: list[subprocess.Popen[bytes]] = []
 
-    def all(self, wanted: dict[str, tuple[Path, Path | None]], threads: int = 1, processes: int = 1) -> None:
+    def all(self, wanted: Mapping[str, tuple[Path, Path | None]], threads: int = 1, processes: int = 1) -> None:
         """Train parts side by side, of their data and starting networks. Raises Stopped, or UserError if one fails."""
         for name, (data, init) in wanted.items():
             folder = self.out / name
