@@ -45,7 +45,7 @@ RECORD_RATES = (Fraction(8),)
 DRAWN = "`cogeval data shapes DIR --classes training --groups 48 --seed 1 --style plain`"
 # Colder, more clips are named right, but two of one prompt may then be the same to the pixel (docs/training.md).
 SETTINGS = GenerationSettings(
-    first_frame=SamplerSettings(1.0, 6, 1.0),
+    first_frame=SamplerSettings(0.7, 6, 0.7),
     video=SamplerSettings(0.3, 4, 0.8),
     guidance_scale=1.0,
     first_frame_guidance_scale=1.0,
