@@ -2,6 +2,7 @@
 
 python benchmarks/embedded_model.py                       # the model that comes with the package, 128 clips
 python benchmarks/embedded_model.py --pipeline DIR --clips 64 --set guidance_scale=3 --sheet sheet.png
+python benchmarks/embedded_model.py --run runs/ucf101/cogvideo-tiny-44f6bb67   # the clips of a run of `cogeval ucf101`
 
 Rows: real clips, the same through the image tokenizer, generated ones, and generated ones of the pairs of shape and
 motion that no training clip had; --style plain for a model that learnt from plain clips. A first frame is judged by
@@ -23,8 +24,10 @@ import torch
 from cogvideo.pipeline import CogVideo
 from cogvideo.settings import GenerationSettings, suited, unlike_release
 from cogvideo.shipped import FOLDER
+from cogvideo.video import read_clip
 from eval.datasets.shapes_drawing import MOTIONS, STYLES, ShapeClass, classes, draw_clip
 from eval.detectors.shapes import FRAME_HEADS, I3D_HEADS, load_clip, load_frames, load_i3d
+from eval.records import read_manifest, read_samples
 
 WEIGHTS = Path(__file__).parents[1] / "eval" / "embedded"
 FRAMES = 17
@@ -36,6 +39,9 @@ COLUMNS = ("shape", "colour", "motion", "of 9", "all", "first", "clip", "mixed")
 def main() -> None:
     options = _options()
     torch.set_num_threads(options.threads)
+    if options.run:
+        _show_run(options.run)
+        return
     model = CogVideo.load(options.pipeline, dtype=getattr(torch, options.dtype), superres=False)
     settings = _settings(model.networks.settings, options.set)
     print(f"{model.networks.name}, {options.dtype}, settings {unlike_release(settings)}")
@@ -122,6 +128,15 @@ def _made(model: CogVideo, settings: GenerationSettings, wanted: list[ShapeClass
     return [video.clip for video in videos]
 
 
+def _show_run(run: Path) -> None:
+    """The samples of a run on embedded data, as they lie in its folder."""
+    samples, by_name = read_samples(run), {one.name: one for one in classes("all")}
+    planned = [one for one in read_manifest(run).planned if one.id in samples and samples[one.id].ok]
+    print(f"{'clips':<24}{'n':>5}" + "".join(f"{name:>8}" for name in COLUMNS))
+    clips = [read_clip(run / samples[one.id].file) for one in planned]
+    Judge().show(run.name[:23], clips, [by_name[one.label] for one in planned])
+
+
 def _settings(own: GenerationSettings, changes: list[str]) -> GenerationSettings:
     """The model's own with what --set says: `guidance_scale=3`, `video.temperature=0.9`."""
     values = unlike_release(own)
@@ -148,6 +163,7 @@ def _sheet(clips: list[Any], path: Path) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pipeline", type=Path, default=FOLDER)
+    parser.add_argument("--run", type=Path, help="judge the samples of a run folder instead of making some")
     parser.add_argument("--clips", type=int, default=128)
     parser.add_argument("--held-out", type=int, default=0, help="clips of pairs that training never had")
     parser.add_argument("--style", choices=tuple(STYLES), default="textured", help="of the real clips")

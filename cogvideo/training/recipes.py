@@ -76,24 +76,21 @@ _EMBEDDED_BETWEEN = replace(
 )
 # What changes from frame to frame in more than its place is learnt last.
 _HARD = ("growing", "shrinking", "rotating")
-_EMBEDDED_KEYS_ON = replace(
-    _EMBEDDED_KEYS,
-    name="embedded-stage1-second",
-    summary="Embedded: key frames, on from the first round",
-    start="same",
-    often=_HARD,
-    phases=(Phase(9_000),),
-    lr=1e-3,
-)
-_EMBEDDED_BETWEEN_ON = replace(
-    _EMBEDDED_BETWEEN,
-    name="embedded-stage2-second",
-    summary="Embedded: frames between, on from the first round",
-    start="same",
-    often=_HARD,
-    phases=(Phase(13_000),),
-    lr=1e-3,
-)
+
+
+def _longer(first: TrainingRecipe, steps: int) -> TrainingRecipe:
+    """A second round of a stage, from the weights of the first, at a third of its rate."""
+    return replace(
+        first,
+        name=f"{first.name}-second",
+        summary=f"{first.summary}, second round",
+        start="same",
+        often=_HARD,
+        phases=(Phase(steps),),
+        lr=1e-3,
+    )
+
+
 _ALL = (
     TrainingRecipe(
         "release-stage1",
@@ -193,8 +190,8 @@ _ALL = (
     _EMBEDDED,
     _EMBEDDED_KEYS,
     _EMBEDDED_BETWEEN,
-    _EMBEDDED_KEYS_ON,
-    _EMBEDDED_BETWEEN_ON,
+    _longer(_EMBEDDED_KEYS, 9_000),
+    _longer(_EMBEDDED_BETWEEN, 13_000),
     replace(
         _EMBEDDED_STAGE,
         name="embedded-one-stage",
