@@ -112,10 +112,10 @@ def _repeats(dataset: RecordDataset, words: Sequence[str]) -> tuple[NDArray[np.i
     if not words:
         return once, np.zeros_like(once)
     captions = dataset.records.column("caption")
-    if captions is None:
+    if captions is None or not all(isinstance(caption, str) for caption in captions):
         raise UserError(
-            f"captions with {', '.join(words)} are to come twice, but {dataset.records.paths[0]} has no table (.jsonl) "
-            "beside it that tells the captions"
+            f"captions with {', '.join(words)} are to come twice, but beside {dataset.records.paths[0]} there is no "
+            "table (.jsonl) that tells the caption of every record"
         )
     again = [place for place in once.tolist() if {*words} & {*captions[dataset.indices[place]].split()}]
     return np.concatenate([once, np.array(again, np.int64)]), np.repeat([0, 1], [len(once), len(again)])

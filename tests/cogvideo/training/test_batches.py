@@ -91,8 +91,11 @@ def test_some_come_twice(records, tmp_path):
         assert batches.load(keys)[:, records.config.text_len].tolist() == [key.record for key in keys]
 
 
-def test_nobody_comes_twice_without_a_table(records):
-    with pytest.raises(UserError, match=r"captions with odd are to come twice, but .*records.bin has no table"):
+@pytest.mark.parametrize("row", [{}, {"file": "a.avi"}, {"caption": None}])
+def test_nobody_comes_twice_without_captions(records, tmp_path, row):
+    if row:
+        (tmp_path / "records.jsonl").write_text("\n".join([json.dumps(row)] * 12) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"captions with odd are to come twice, but beside .*records.bin there is no"):
         RecordBatches(records, recipe(often=("odd",)), seed=1)
 
 
