@@ -59,7 +59,10 @@ def main() -> None:
         judge.by_name(clips, wanted)
     if options.held_out:
         unseen = [held_out[number % len(held_out)] for number in range(options.held_out)]
-        judge.show("generated, held out", _made(model, settings, unseen, options.seed), unseen)
+        clips_of_unseen = _made(model, settings, unseen, options.seed)
+        judge.show("generated, held out", clips_of_unseen, unseen)
+        if options.by_name:
+            judge.by_name(clips_of_unseen, unseen)
     if options.sheet:
         _sheet(clips, options.sheet)
 
@@ -99,8 +102,8 @@ class Judge:
         for head in ("shape", "motion"):
             for value in dict.fromkeys(getattr(one, head) for one in wanted):
                 rows = torch.tensor([getattr(one, head) == value for one in wanted])
-                part, whole = (found[name][rows].float().mean() for name in (head, "all"))
-                print(f"  {head} {value:<12} {part:.2f}  all {whole:.2f}")
+                part, nine, whole = (found[name][rows].float().mean() for name in (head, "of 9", "all"))
+                print(f"  {head} {value:<12} {part:.2f}  of 9 {nine:.2f}  all {whole:.2f}")
 
 
 def _named(
