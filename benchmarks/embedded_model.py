@@ -54,15 +54,11 @@ def main() -> None:
     judge.show("real", real, wanted)
     judge.show("reconstructed", [model.decode(model.encode(clip)) for clip in real], wanted)
     clips = _made(model, settings, wanted, options.seed)
-    judge.show("generated", clips, wanted)
-    if options.by_name:
-        judge.by_name(clips, wanted)
+    judge.show("generated", clips, wanted, is_by_name=options.by_name)
     if options.held_out:
         unseen = [held_out[number % len(held_out)] for number in range(options.held_out)]
-        clips_of_unseen = _made(model, settings, unseen, options.seed)
-        judge.show("generated, held out", clips_of_unseen, unseen)
-        if options.by_name:
-            judge.by_name(clips_of_unseen, unseen)
+        made = _made(model, settings, unseen, options.seed)
+        judge.show("generated, held out", made, unseen, is_by_name=options.by_name)
     if options.sheet:
         _sheet(clips, options.sheet)
 
@@ -92,13 +88,12 @@ class Judge:
         found["mixed"] = (pictures * words.roll(7, 0)).sum(1)
         return found
 
-    def show(self, what: str, clips: list[Any], wanted: list[ShapeClass]) -> None:
+    def show(self, what: str, clips: list[Any], wanted: list[ShapeClass], *, is_by_name: bool = False) -> None:
         found = self.right(clips, wanted)
         numbers = "".join(f"{found[name].float().mean():>8.3f}" for name in COLUMNS)
         print(f"{what:<24}{len(clips):>5}{numbers}", flush=True)
-
-    def by_name(self, clips: list[Any], wanted: list[ShapeClass]) -> None:
-        found = self.right(clips, wanted)
+        if not is_by_name:
+            return
         for head in ("shape", "motion"):
             for value in dict.fromkeys(getattr(one, head) for one in wanted):
                 rows = torch.tensor([getattr(one, head) == value for one in wanted])
